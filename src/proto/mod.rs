@@ -1,0 +1,11 @@
+//! State machines of the protocol, without I/O.
+//!
+//! Everything here is driven by `&mut self` calls; time (`now`) and randomness come in as
+//! arguments. No clock, socket, thread or lock: every test runs on a virtual clock. The shells in
+//! [`crate::net`] do the reading and writing.
+
+pub mod code;
+pub mod error;
+
+pub use code::ErrorCode;
+pub use error::{Overrun, Violation};
