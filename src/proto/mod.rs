@@ -6,6 +6,8 @@
 
 pub mod code;
 pub mod error;
+pub mod stream;
 
 pub use code::ErrorCode;
 pub use error::{Overrun, Violation};
+pub use stream::StreamDecoder;

@@ -152,7 +152,11 @@ impl FixedHeader {
     }
 
     /// Reads the rest of the frame that begins at the front of `bytes` with this fixed header.
-    fn body<'a>(&self, bytes: &'a [u8], limits: &Limits) -> Result<FrameRef<'a>, DecodeError> {
+    pub(crate) fn body<'a>(
+        &self,
+        bytes: &'a [u8],
+        limits: &Limits,
+    ) -> Result<FrameRef<'a>, DecodeError> {
         let (frame, trailer) = bytes[..self.frame_len].split_at(self.head_len() + self.payload_len);
         if let Some(trailer) = trailer.first_chunk::<TRAILER_LEN>() {
             check_crc(*trailer, crc32(frame))?;

@@ -149,6 +149,15 @@ impl<'a> HeadersRef<'a> {
         })
     }
 
+    /// A section that [`Self::parse`] has accepted before, with its number of entries.
+    pub(crate) const fn checked(section: &'a [u8], count: usize) -> Self {
+        Self {
+            section,
+            count,
+            fault: None,
+        }
+    }
+
     /// The value of the first entry with this key.
     #[must_use]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Option<&'a [u8]> {
