@@ -107,6 +107,11 @@ impl<'a> Parts<'a> {
         if FrameType::from_u8(frame.typ.as_u8()) != Some(frame.typ) {
             return Err(EncodeError::InvalidFrameType(frame.typ.as_u8()));
         }
+        // `Flags::from_bits_retain` can hold any bit.
+        let reserved = frame.flags.bits() & !Flags::all().bits();
+        if reserved != 0 {
+            return Err(EncodeError::ReservedFlags(reserved));
+        }
         let headers = frame.headers.section(limits.max_header_count)?;
         let header_len = u16::try_from(headers.len())
             .map_err(|_| EncodeError::HeaderSectionTooLong { len: headers.len() })?;
