@@ -28,7 +28,7 @@ fn main() {
 }
 
 fn bench(effort: Effort, payload_len: usize) {
-    let payload: Vec<u8> = (0..payload_len).map(|i| (i * 31 >> 3) as u8).collect();
+    let payload: Vec<u8> = (0..payload_len).map(|i| ((i * 31) >> 3) as u8).collect();
     let frame = Frame::data(payload).with_header("content-type", "text/plain");
     let limits = Limits::default();
     let mut bytes = Vec::new();

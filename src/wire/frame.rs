@@ -197,10 +197,6 @@ impl Frame {
 
     /// The same frame, borrowed.
     #[must_use]
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "AsRef cannot return a value with a lifetime"
-    )]
     #[inline]
     pub fn as_ref(&self) -> FrameRef<'_> {
         FrameRef {

@@ -98,10 +98,6 @@ impl Headers {
 
     /// The same headers, borrowed.
     #[must_use]
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "AsRef cannot return a value with a lifetime"
-    )]
     #[inline]
     pub fn as_ref(&self) -> HeadersRef<'_> {
         HeadersRef {
