@@ -9,6 +9,7 @@
 /// assert_eq!(vstp::wire::crc::crc32(b"123456789"), 0xcbf4_3926);
 /// ```
 #[must_use]
+#[inline]
 pub fn crc32(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
 }
@@ -29,17 +30,20 @@ pub struct Crc32(crc32fast::Hasher);
 impl Crc32 {
     /// The checksum of no bytes.
     #[must_use]
+    #[inline]
     pub fn new() -> Self {
         Self(crc32fast::Hasher::new())
     }
 
     /// Adds the next bytes.
+    #[inline]
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
     /// The checksum of all bytes added.
     #[must_use]
+    #[inline]
     pub fn finish(self) -> u32 {
         self.0.finalize()
     }

@@ -43,6 +43,7 @@ pub enum Decoded<'a> {
 /// assert_eq!(wire::decode(&bytes[..9], trailer, &limits)?, Decoded::Incomplete { needed: 2 });
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[inline]
 pub fn decode<'a>(
     bytes: &'a [u8],
     trailer: Trailer,
@@ -103,6 +104,7 @@ impl FixedHeader {
     ///
     /// # Errors
     /// `InvalidMagic` at the first wrong byte; the others when all 11 bytes are there.
+    #[inline]
     pub fn parse(
         bytes: &[u8],
         trailer: Trailer,
@@ -141,17 +143,20 @@ impl FixedHeader {
 
     /// Bytes before the payload.
     #[must_use]
+    #[inline]
     pub const fn head_len(&self) -> usize {
         FIXED_LEN + self.header_len
     }
 
     /// Bytes of the trailer, 0 or 4.
     #[must_use]
+    #[inline]
     pub const fn trailer_len(&self) -> usize {
         self.frame_len - self.head_len() - self.payload_len
     }
 
     /// Reads the rest of the frame that begins at the front of `bytes` with this fixed header.
+    #[inline]
     pub(crate) fn body<'a>(
         &self,
         bytes: &'a [u8],
@@ -173,6 +178,7 @@ impl FixedHeader {
 }
 
 /// Compares a received trailer with the checksum of the bytes before it.
+#[inline]
 pub(crate) fn check_crc(trailer: [u8; TRAILER_LEN], got: u32) -> Result<(), DecodeError> {
     let expected = u32::from_be_bytes(trailer);
     // A fuzzer cannot guess checksums; without this it would never get past this line.
@@ -183,6 +189,7 @@ pub(crate) fn check_crc(trailer: [u8; TRAILER_LEN], got: u32) -> Result<(), Deco
     }
 }
 
+#[inline]
 fn check_magic(bytes: &[u8]) -> Result<(), DecodeError> {
     for (offset, (&got, &want)) in bytes.iter().zip(&VSTP_MAGIC).enumerate() {
         if got != want {

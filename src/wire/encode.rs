@@ -37,6 +37,7 @@ pub fn encoded_len(
 /// assert_eq!(&out[..4], [0x56, 0x54, 0x01, 0x03]);
 /// # Ok::<(), wire::EncodeError>(())
 /// ```
+#[inline]
 pub fn encode(
     frame: FrameRef<'_>,
     trailer: Trailer,
@@ -103,9 +104,15 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
+    #[inline]
     fn new(frame: FrameRef<'a>, trailer: Trailer, limits: &Limits) -> Result<Self, EncodeError> {
-        if FrameType::from_u8(frame.typ.as_u8()) != Some(frame.typ) {
-            return Err(EncodeError::InvalidFrameType(frame.typ.as_u8()));
+        if let FrameType::Custom(byte @ 0..0x10) = frame.typ {
+            return Err(EncodeError::InvalidFrameType(byte));
+        }
+        // `Flags::from_bits_retain` can hold any bit.
+        let reserved = frame.flags.bits() & !Flags::all().bits();
+        if reserved != 0 {
+            return Err(EncodeError::ReservedFlags(reserved));
         }
         let headers = frame.headers.section(limits.max_header_count)?;
         let header_len = u16::try_from(headers.len())
@@ -135,11 +142,13 @@ impl<'a> Parts<'a> {
 }
 
 /// Whether a frame with these flags ends with a CRC-32 on this transport (spec 2.3).
+#[inline]
 pub(super) fn has_trailer(flags: Flags, trailer: Trailer) -> bool {
     trailer == Trailer::Always || flags.contains(Flags::CRC)
 }
 
 /// Bytes of a whole frame; u64 because the sum of the fields overflows a 32-bit usize.
+#[inline]
 pub(super) fn frame_len(header_len: u16, payload_len: u32, has_trailer: bool) -> u64 {
     let trailer_len = if has_trailer { TRAILER_LEN as u64 } else { 0 };
     FIXED_LEN as u64 + u64::from(header_len) + u64::from(payload_len) + trailer_len

@@ -120,4 +120,7 @@ pub enum EncodeError {
     /// The type is `Custom` with a byte outside 10..FF.
     #[error("frame type {0:#04x} is not free for applications, use 0x10 to 0xff")]
     InvalidFrameType(u8),
+    /// Flag bits are set that no feature defines; every receiver refuses them.
+    #[error("reserved flag bits are set: {0:#04x}")]
+    ReservedFlags(u8),
 }

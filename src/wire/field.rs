@@ -26,15 +26,18 @@ pub(super) const FIXED_LEN: usize = PAY_LEN.end;
 /// Bytes of the CRC-32 trailer.
 pub(super) const TRAILER_LEN: usize = 4;
 
+#[inline]
 pub(super) fn header_len(fixed: &[u8; FIXED_LEN]) -> u16 {
     LittleEndian::read_u16(&fixed[HDR_LEN])
 }
 
+#[inline]
 pub(super) fn payload_len(fixed: &[u8; FIXED_LEN]) -> u32 {
     BigEndian::read_u32(&fixed[PAY_LEN])
 }
 
 /// The fixed header as bytes.
+#[inline]
 pub(super) fn fixed(typ: u8, flags: u8, header_len: u16, payload_len: u32) -> [u8; FIXED_LEN] {
     let mut out = [0; FIXED_LEN];
     out[MAGIC].copy_from_slice(&VSTP_MAGIC);

@@ -29,6 +29,7 @@ pub enum FrameType {
 impl FrameType {
     /// The type of this byte; `None` for 00 and 09..0F, which mean nothing.
     #[must_use]
+    #[inline]
     pub const fn from_u8(byte: u8) -> Option<Self> {
         Some(match byte {
             0x01 => Self::Hello,
@@ -46,6 +47,7 @@ impl FrameType {
 
     /// The byte on the wire.
     #[must_use]
+    #[inline]
     pub const fn as_u8(self) -> u8 {
         match self {
             Self::Hello => 0x01,
@@ -195,10 +197,7 @@ impl Frame {
 
     /// The same frame, borrowed.
     #[must_use]
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "AsRef cannot return a value with a lifetime"
-    )]
+    #[inline]
     pub fn as_ref(&self) -> FrameRef<'_> {
         FrameRef {
             typ: self.typ,
@@ -285,6 +284,7 @@ impl<'a> FrameRef<'a> {
 
     /// A copy that owns its bytes.
     #[must_use]
+    #[inline]
     pub fn to_owned(&self) -> Frame {
         Frame {
             typ: self.typ,

@@ -73,6 +73,7 @@ impl Headers {
 
     /// The value of the first entry with this key.
     #[must_use]
+    #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Option<&[u8]> {
         self.as_ref().get(key)
     }
@@ -84,6 +85,7 @@ impl Headers {
 
     /// How many entries there are.
     #[must_use]
+    #[inline]
     pub const fn len(&self) -> usize {
         self.count
     }
@@ -96,10 +98,7 @@ impl Headers {
 
     /// The same headers, borrowed.
     #[must_use]
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "AsRef cannot return a value with a lifetime"
-    )]
+    #[inline]
     pub fn as_ref(&self) -> HeadersRef<'_> {
         HeadersRef {
             section: &self.section,
@@ -128,6 +127,7 @@ impl<'a> HeadersRef<'a> {
     ///
     /// # Errors
     /// [`DecodeError::HeaderBounds`], or [`DecodeError::TooManyHeaders`] at entry `max_count + 1`.
+    #[inline]
     pub fn parse(section: &'a [u8], max_count: usize) -> Result<Self, DecodeError> {
         let mut offset = 0;
         let mut count = 0;
@@ -160,6 +160,7 @@ impl<'a> HeadersRef<'a> {
 
     /// The value of the first entry with this key.
     #[must_use]
+    #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Option<&'a [u8]> {
         let key = key.as_ref();
         self.iter().find(|h| h.key == key).map(|h| h.value)
@@ -177,6 +178,7 @@ impl<'a> HeadersRef<'a> {
 
     /// How many entries there are.
     #[must_use]
+    #[inline]
     pub const fn len(&self) -> usize {
         self.count
     }
@@ -189,6 +191,7 @@ impl<'a> HeadersRef<'a> {
 
     /// A copy that owns its bytes.
     #[must_use]
+    #[inline]
     pub fn to_owned(&self) -> Headers {
         Headers {
             section: self.section.to_vec(),
@@ -198,6 +201,7 @@ impl<'a> HeadersRef<'a> {
     }
 
     /// The encoded section, or why there is none.
+    #[inline]
     pub(super) fn section(&self, max_count: usize) -> Result<&'a [u8], EncodeError> {
         if let Some(fault) = self.fault {
             return Err(fault);
@@ -226,6 +230,7 @@ impl fmt::Debug for HeadersRef<'_> {
 }
 
 /// The first entry and the bytes it takes, or `None` where it does not end inside `bytes`.
+#[inline]
 fn split_entry(bytes: &[u8]) -> Option<(Header<'_>, usize)> {
     let (&[key_len, value_len], rest) = bytes.split_first_chunk::<2>()?;
     let (key, rest) = rest.split_at_checked(usize::from(key_len))?;

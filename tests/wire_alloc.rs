@@ -1,0 +1,128 @@
+//! What the codec allocates, counted (rows A6, A8 and A11). A binary of its own: the counter replaces
+//! the global allocator, which makes untouched zeroed memory expensive for other tests.
+
+use allocation_counter::measure;
+use vstp::wire::{self, Buffer, Decoded, Frame, Limits, Trailer};
+use vstp::{Flags, FrameType, try_decode_frame};
+
+fn frame(headers: usize, payload: &[u8]) -> Frame {
+    (0..headers).fold(Frame::data(payload), |frame, _| {
+        frame.with_header("key", "value")
+    })
+}
+
+fn encode(frame: &Frame) -> Vec<u8> {
+    let mut out = Vec::new();
+    wire::encode(
+        frame.as_ref(),
+        Trailer::Always,
+        &Limits::default(),
+        &mut out,
+    )
+    .expect("the test's frame is encodable");
+    out
+}
+
+/// Fixed header of a DATA frame without flags.
+fn announce(header_len: u16, payload_len: u32) -> Vec<u8> {
+    let mut bytes = b"VT\x01\x03\x00".to_vec();
+    bytes.extend(header_len.to_le_bytes());
+    bytes.extend(payload_len.to_be_bytes());
+    bytes
+}
+
+#[test]
+fn a06_a_borrowed_frame_allocates_nothing() {
+    let bytes = encode(&frame(128, b"payload"));
+    let info = measure(|| {
+        let decoded = wire::decode(&bytes, Trailer::Always, &Limits::default());
+        let Ok(Decoded::Frame(frame, _)) = decoded else {
+            panic!("not whole")
+        };
+        assert_eq!(frame.headers.iter().count(), 128);
+        assert_eq!(frame.header("absent"), None);
+    });
+    assert_eq!(info.count_total, 0);
+}
+
+#[test]
+fn a06_an_owned_frame_allocates_once_for_its_headers_and_once_for_its_payload() {
+    for (headers, payload, expected) in [
+        (0, &b""[..], 0),
+        (0, b"payload", 1),
+        (1, b"", 1),
+        (128, b"", 1),
+        (128, b"payload", 2),
+    ] {
+        let mut buffer = Buffer::from(encode(&frame(headers, payload)));
+        let mut decoded = None;
+        let info = measure(|| {
+            decoded = try_decode_frame(&mut buffer, 1 << 20).expect("the frame is well-formed");
+        });
+        assert!(decoded.is_some());
+        assert_eq!(
+            info.count_total,
+            expected,
+            "{headers} headers, {} bytes",
+            payload.len()
+        );
+    }
+}
+
+#[test]
+fn a06_too_many_headers_are_refused_without_an_allocation() {
+    let mut bytes = announce(65_534, 0);
+    bytes.extend([0; 65_534]);
+    bytes.extend(wire::crc::crc32(&bytes).to_be_bytes());
+    let mut buffer = Buffer::from(bytes);
+    let mut failed = false;
+    let info = measure(|| failed = try_decode_frame(&mut buffer, 1 << 20).is_err());
+    assert!(failed);
+    assert_eq!(info.count_total, 0);
+}
+
+#[test]
+fn a08_announced_lengths_allocate_nothing() {
+    for bytes in [
+        announce(0xffff, 0),
+        announce(0, 0xffff_ffff),
+        announce(0xffff, 0x7f_0000),
+    ] {
+        let mut buffer = Buffer::from(bytes);
+        let info = measure(|| {
+            let result = try_decode_frame(&mut buffer, 8 << 20);
+            assert!(!matches!(result, Ok(Some(_))));
+        });
+        assert_eq!(info.count_total, 0);
+    }
+}
+
+#[test]
+fn a11_short_inputs_allocate_nothing() {
+    let bytes = encode(&Frame::new(FrameType::Ping));
+    for len in 0..bytes.len() {
+        let mut buffer = Buffer::from(bytes[..len].to_vec());
+        let info = measure(|| {
+            let result = try_decode_frame(&mut buffer, 1024);
+            assert!(matches!(result, Ok(None)));
+        });
+        assert_eq!(info.count_total, 0, "{len} bytes");
+    }
+}
+
+#[test]
+fn encoding_into_a_reused_buffer_allocates_nothing() {
+    let frame = frame(20, &[7; 4096]).with_flag(Flags::REQ_ACK);
+    let mut out = encode(&frame);
+    let info = measure(|| {
+        out.clear();
+        let len = wire::encode(
+            frame.as_ref(),
+            Trailer::Always,
+            &Limits::default(),
+            &mut out,
+        );
+        assert_eq!(len, Ok(out.len()));
+    });
+    assert_eq!(info.count_total, 0);
+}
