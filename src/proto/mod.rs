@@ -4,8 +4,12 @@
 //! arguments. No clock, socket, thread or lock: every test runs on a virtual clock. The shells in
 //! [`crate::net`] do the reading and writing.
 
+pub mod budget;
 pub mod code;
+pub mod deadline;
 pub mod error;
+pub mod keys;
+pub mod session;
 pub mod stream;
 
 pub use code::ErrorCode;

@@ -1,0 +1,153 @@
+//! From a connected socket to an open session: TLS, then HELLO and WELCOME, under one deadline.
+
+use super::config::TcpConfig;
+use super::connection::VstpTcpConnection;
+use super::keeper::Keeper;
+use super::outbox::{Framing, Outbox};
+use super::reader::{Next, Reader};
+use super::shared::Shared;
+use crate::error::{ClosedBy, TimeoutKind, VstpError};
+use crate::net::socket::Transport;
+use crate::net::stream::{self, ReadHalf, WriteHalf};
+use crate::net::tls::{PeerInfo, TlsSession};
+use crate::net::{clock, random};
+use crate::proto::session::{Security, Session, SessionConfig};
+use crate::wire::Trailer;
+use socket2::SockRef;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Sets the options of a socket, connected or not.
+pub(crate) fn set_options(socket: SockRef<'_>, config: &TcpConfig) -> std::io::Result<()> {
+    socket.set_tcp_nodelay(config.nodelay)?;
+    if let Some(len) = config.send_buffer_len {
+        socket.set_send_buffer_size(len)?;
+    }
+    if let Some(len) = config.recv_buffer_len {
+        socket.set_recv_buffer_size(len)?;
+    }
+    Ok(())
+}
+
+/// The client's part: returns after WELCOME, or at once for a plaintext session without HELLO.
+pub(crate) fn client(
+    stream: TcpStream,
+    tls: Option<TlsSession>,
+    config: &TcpConfig,
+    until: Option<Instant>,
+) -> Result<VstpTcpConnection, VstpError> {
+    let security = security(tls.as_ref());
+    let session = Session::client(session_config(config), security);
+    let keeper = config.keepalive_interval.map(Keeper::start).transpose().map_err(VstpError::Io)?;
+    let (mut reader, shared) = open(stream, tls, session, config, until)?;
+    if let Some(keeper) = &keeper {
+        keeper.watch(&shared);
+    }
+    if config.hello || security == Security::Tls {
+        let hello = reader.session().poll_output();
+        let sent = hello.map_or(Ok(()), |hello| shared.outbox.send(hello.as_ref()));
+        // A server that refuses has said why before it closed: listen before giving up.
+        match (sent, await_session(&mut reader, until)) {
+            (_, Ok(())) => {}
+            (Err(error), Err(VstpError::ConnectionClosed(_))) | (_, Err(error)) => {
+                shared.abort(ClosedBy::Error);
+                return Err(error);
+            }
+        }
+    }
+    Ok(VstpTcpConnection::new(reader, shared, config.clone(), keeper))
+}
+
+/// The server's part: returns when WELCOME has been sent, or with the first frame of a plaintext
+/// session without HELLO.
+pub(crate) fn server(
+    stream: TcpStream,
+    tls: Option<TlsSession>,
+    config: &TcpConfig,
+) -> Result<VstpTcpConnection, VstpError> {
+    let until = clock::after(config.handshake_timeout);
+    let session_id = random::session_id();
+    let session = Session::server(session_config(config), security(tls.as_ref()), session_id);
+    let (mut reader, shared) = open(stream, tls, session, config, until)?;
+    await_session(&mut reader, until)?;
+    Ok(VstpTcpConnection::new(reader, shared, config.clone(), None))
+}
+
+fn security(tls: Option<&TlsSession>) -> Security {
+    if tls.is_some() { Security::Tls } else { Security::Plaintext }
+}
+
+fn session_config(config: &TcpConfig) -> SessionConfig {
+    SessionConfig {
+        features: config.features.clone(),
+        max_frame_len: config.limits.max_frame_len,
+        hello: config.hello,
+        require_hello: config.require_hello,
+        auth_token: config.auth_token.clone(),
+    }
+}
+
+/// The TLS handshake, where there is one, and the parts of a connection.
+fn open(
+    stream: TcpStream,
+    tls: Option<TlsSession>,
+    session: Session,
+    config: &TcpConfig,
+    until: Option<Instant>,
+) -> Result<(Reader, Arc<Shared>), VstpError> {
+    let addrs = (
+        stream.local_addr().map_err(stream::closed_or_io)?,
+        stream.peer_addr().map_err(stream::closed_or_io)?,
+    );
+    let transport: Arc<dyn Transport> = Arc::new(stream);
+    let (read, write, tls) = halves(&transport, tls, config.spin, until)?;
+    let framing = Framing {
+        trailer: if tls.is_some() { Trailer::WhenFlagged } else { Trailer::Always },
+        max_header_count: config.limits.max_header_count,
+        write_deadline: config.write_deadline,
+        queue_count: config.send_queue_count,
+        queue_len: config.send_queue_len,
+    };
+    // What the peer accepts is known after HELLO or WELCOME; until then our own limit holds.
+    let outbox = Outbox::new(write, framing, config.limits.max_frame_len);
+    let shared = Arc::new(Shared::new(transport, outbox, addrs, tls));
+    Ok((Reader::new(read, session, Arc::clone(&shared), config), shared))
+}
+
+fn halves(
+    transport: &Arc<dyn Transport>,
+    tls: Option<TlsSession>,
+    spin: Duration,
+    until: Option<Instant>,
+) -> Result<(ReadHalf, WriteHalf, Option<PeerInfo>), VstpError> {
+    let Some(tls) = tls else {
+        let (read, write) = stream::plain(Arc::clone(transport), spin);
+        return Ok((read, write, None));
+    };
+    let (read, write) = stream::tls(Arc::clone(transport), tls, spin, until)?;
+    let info = read.peer_info()?;
+    Ok((read, write, info))
+}
+
+/// Waits until the session is open.
+fn await_session(reader: &mut Reader, until: Option<Instant>) -> Result<(), VstpError> {
+    loop {
+        if reader.session().established().is_some() {
+            return Ok(());
+        }
+        match reader.next(until)? {
+            Next::Established => return Ok(()),
+            Next::TimedOut => return Err(VstpError::Timeout(TimeoutKind::Handshake)),
+            Next::End | Next::Draining => {
+                return Err(VstpError::ConnectionClosed(ClosedBy::PeerWithoutBye));
+            }
+            // The first frame of a session without HELLO opens it; it is handed out by `recv`.
+            Next::Frame => {
+                reader.put_back();
+                return Ok(());
+            }
+            Next::Acked(_) | Next::Pong(_) => {}
+        }
+    }
+}

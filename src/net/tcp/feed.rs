@@ -1,0 +1,53 @@
+//! The batch behind `feed` and `flush`: frames encoded one behind the other, written together.
+
+use super::shared::Shared;
+use crate::error::VstpError;
+use crate::wire::{self, FrameRef};
+use std::sync::Arc;
+
+/// A batch leaves when it has this length (bytes): four TLS records.
+const BATCH_LEN: usize = 64 * 1024;
+/// Payloads from this length on are not copied into the batch (bytes).
+const DIRECT_LEN: usize = 32 * 1024;
+
+#[derive(Debug)]
+pub(crate) struct Feed {
+    shared: Arc<Shared>,
+    batch: Vec<u8>,
+    frames: u64,
+}
+
+impl Feed {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, batch: Vec::new(), frames: 0 }
+    }
+
+    /// Adds a frame; writes the batch when it is full.
+    pub(crate) fn feed(&mut self, frame: FrameRef<'_>) -> Result<(), VstpError> {
+        let outbox = &self.shared.outbox;
+        let (trailer, limits) = (outbox.trailer(), outbox.limits());
+        if frame.payload.len() < DIRECT_LEN {
+            wire::encode(frame, trailer, &limits, &mut self.batch)?;
+            self.frames += 1;
+            if self.batch.len() < BATCH_LEN { Ok(()) } else { self.flush() }
+        } else {
+            let head = wire::encode_head(frame, trailer, &limits, &mut self.batch)?;
+            let tail = head.trailer.as_ref().map_or(&[][..], |bytes| bytes);
+            let result = outbox.send_encoded(&self.batch, frame.payload, tail, self.frames + 1);
+            self.batch.clear();
+            self.frames = 0;
+            result
+        }
+    }
+
+    /// Writes the batch.
+    pub(crate) fn flush(&mut self) -> Result<(), VstpError> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let result = self.shared.outbox.send_encoded(&self.batch, &[], &[], self.frames);
+        self.batch.clear();
+        self.frames = 0;
+        result
+    }
+}

@@ -1,0 +1,23 @@
+//! Sessions over TCP: the client, the connection that both sides use, and its halves.
+//!
+//! The server is in [`crate::serve`], since it needs worker threads and limits.
+
+mod client;
+mod config;
+mod connection;
+pub(crate) mod establish;
+mod feed;
+pub(crate) mod keeper;
+mod outbox;
+pub(crate) mod reader;
+mod sender;
+pub(crate) mod shared;
+mod split;
+mod stats;
+
+pub use client::VstpTcpClient;
+pub use config::TcpConfig;
+pub use connection::{Closer, VstpTcpConnection};
+pub use sender::{SendError, Sender};
+pub use split::{ConnectionReader, ConnectionWriter};
+pub use stats::ConnectionStats;

@@ -1,0 +1,515 @@
+//! The sending side of a connection: who may write, and what overtakes what.
+//!
+//! There is one [`WriteHalf`], and whoever holds it writes. It is kept in this box while nobody
+//! writes and handed over through the lock, so the lock is held for moments and never over a system
+//! call. Whoever gives it back first sends the control frames that came meanwhile.
+//!
+//! ```text
+//!   send()      takes the half, waiting for it   ──┐
+//!   vstp-writer takes it when frames are queued  ──┼──> control frames, own frame ──> back
+//!   reader      takes it only if it is free      ──┘    (reader: what fits without waiting)
+//! ```
+
+use crate::error::{ClosedBy, TimeoutKind, VstpError};
+use crate::net::clock;
+use crate::net::stream::WriteHalf;
+use crate::proto::deadline::FrameDeadline;
+use crate::wire::{self, Frame, FrameRef, FrameType, Limits, Trailer};
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Payloads below this length are copied behind their header, above they are written from where
+/// they are (bytes): copying costs less than a longer list of parts up to about here.
+const COPY_LEN: usize = 16 * 1024;
+/// Queued frames are written together up to this length (bytes).
+const BATCH_LEN: usize = 64 * 1024;
+/// Control frames that may wait. The session's budget keeps honest peers far below it.
+const MAX_CONTROL_COUNT: usize = 64;
+/// What a frame counts at least in the queue's bytes: empty frames are not free.
+const MIN_CHARGE: usize = 256;
+
+/// How frames become bytes on this connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Framing {
+    pub(crate) trailer: Trailer,
+    pub(crate) max_header_count: usize,
+    pub(crate) write_deadline: FrameDeadline,
+    pub(crate) queue_count: usize,
+    pub(crate) queue_len: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    framing: Framing,
+    /// The largest frame that both sides accept (bytes).
+    max_frame_len: AtomicUsize,
+    /// Protects what waits to be sent and who may write. No other lock is taken inside it.
+    state: Mutex<State>,
+    /// The write half came back, or the box closed.
+    free: Condvar,
+    /// The queue has room again, or the box closed.
+    room: Condvar,
+    /// Frames were queued, the last sender went, or the box closed.
+    work: Condvar,
+    pub(crate) frames_sent: AtomicU64,
+    pub(crate) bytes_sent: AtomicU64,
+    base: Instant,
+    /// Milliseconds after `base` of the last write.
+    last_sent: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    half: Option<Box<Writer>>,
+    control: Vec<Frame>,
+    queue: VecDeque<Frame>,
+    queue_charge: usize,
+    senders: usize,
+    /// Nothing more may be sent: why.
+    closed: Option<ClosedBy>,
+}
+
+/// The write half with its scratch buffer.
+#[derive(Debug)]
+struct Writer {
+    half: WriteHalf,
+    scratch: Vec<u8>,
+}
+
+impl Outbox {
+    pub(crate) fn new(half: WriteHalf, framing: Framing, max_frame_len: usize) -> Self {
+        Self {
+            framing,
+            max_frame_len: AtomicUsize::new(max_frame_len),
+            state: Mutex::new(State {
+                half: Some(Box::new(Writer { half, scratch: Vec::new() })),
+                control: Vec::new(),
+                queue: VecDeque::new(),
+                queue_charge: 0,
+                senders: 0,
+                closed: None,
+            }),
+            free: Condvar::new(),
+            room: Condvar::new(),
+            work: Condvar::new(),
+            frames_sent: AtomicU64::new(0),
+            bytes_sent: AtomicU64::new(0),
+            base: clock::now(),
+            last_sent: AtomicU64::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lowers the limit to what the peer announced.
+    pub(crate) fn limit_frames(&self, peer_max: usize) {
+        self.max_frame_len.fetch_min(peer_max, Ordering::Relaxed);
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            max_frame_len: self.max_frame_len.load(Ordering::Relaxed),
+            max_header_count: self.framing.max_header_count,
+        }
+    }
+
+    pub(crate) fn trailer(&self) -> Trailer {
+        self.framing.trailer
+    }
+
+    /// When bytes were last handed to the system.
+    pub(crate) fn last_sent(&self) -> Instant {
+        self.base + Duration::from_millis(self.last_sent.load(Ordering::Relaxed))
+    }
+
+    fn note_sent(&self, frames: u64, bytes: usize) {
+        self.frames_sent.fetch_add(frames, Ordering::Relaxed);
+        self.bytes_sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Notes the time of a write. Apart from the counters because bulk senders need not do it for
+    /// every frame.
+    fn note_time(&self) {
+        let since = clock::now().saturating_duration_since(self.base);
+        self.last_sent.store(since.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Sends one frame; returns when the system has taken all of it.
+    pub(crate) fn send(&self, frame: FrameRef<'_>) -> Result<(), VstpError> {
+        // Checked before anything is taken: a frame that cannot be sent costs nobody anything.
+        let len = wire::encoded_len(frame, self.framing.trailer, &self.limits())?;
+        let until = self.write_until(len);
+        let mut writer = self.acquire(until)?;
+        let result = self.write_frame(&mut writer, frame, until);
+        self.release(writer, result)
+    }
+
+    /// Writes encoded frames, and `payload` with its trailer behind them without copying it.
+    pub(crate) fn send_encoded(
+        &self,
+        encoded: &[u8],
+        payload: &[u8],
+        trailer: &[u8],
+        frames: u64,
+    ) -> Result<(), VstpError> {
+        let len = encoded.len() + payload.len() + trailer.len();
+        let until = self.write_until(len);
+        let mut writer = self.acquire(until)?;
+        let mut parts = [encoded, payload, trailer].map(IoSlice::new);
+        let result = writer.half.write(&mut parts, until);
+        self.note_sent(frames, len);
+        self.release(writer, result)
+    }
+
+    fn write_until(&self, len: usize) -> Option<Instant> {
+        clock::after(self.framing.write_deadline.allowance(len))
+    }
+
+    fn write_frame(
+        &self,
+        writer: &mut Writer,
+        frame: FrameRef<'_>,
+        until: Option<Instant>,
+    ) -> Result<(), VstpError> {
+        let Writer { half, scratch } = writer;
+        scratch.clear();
+        let (trailer, limits) = (self.framing.trailer, self.limits());
+        let len = if frame.payload.len() < COPY_LEN {
+            let len = wire::encode(frame, trailer, &limits, scratch)?;
+            half.write(&mut [IoSlice::new(scratch)], until)?;
+            len
+        } else {
+            let head = wire::encode_head(frame, trailer, &limits, scratch)?;
+            let trailer = head.trailer.as_ref().map_or(&[][..], |bytes| bytes);
+            half.write(&mut [scratch, frame.payload, trailer].map(IoSlice::new), until)?;
+            head.frame_len
+        };
+        self.note_sent(1, len);
+        Ok(())
+    }
+
+    /// Takes the write half, waiting for it until the deadline.
+    fn acquire(&self, until: Option<Instant>) -> Result<Box<Writer>, VstpError> {
+        let mut state = self.lock();
+        loop {
+            if let Some(by) = state.closed {
+                return Err(VstpError::ConnectionClosed(by));
+            }
+            if let Some(writer) = state.half.take() {
+                return Ok(writer);
+            }
+            state = wait(&self.free, state, until)
+                .ok_or(VstpError::Timeout(TimeoutKind::Send))?;
+        }
+    }
+
+    /// Gives the write half back, after sending the control frames that came meanwhile.
+    fn release(
+        &self,
+        mut writer: Box<Writer>,
+        mut result: Result<(), VstpError>,
+    ) -> Result<(), VstpError> {
+        self.note_time();
+        loop {
+            let mut state = self.lock();
+            if let Err(error) = &result {
+                if !matches!(error, VstpError::Encode(_) | VstpError::FrameTooLarge { .. }) {
+                    // Bytes may be missing in the middle: the direction is over.
+                    state.closed.get_or_insert(closed_by(error));
+                }
+            }
+            if state.control.is_empty() || state.closed.is_some() {
+                state.half = Some(writer);
+                drop(state);
+                self.free.notify_one();
+                if result.is_err() {
+                    self.wake_all();
+                }
+                return result;
+            }
+            drop(state);
+            result = self.write_control(&mut writer);
+        }
+    }
+
+    /// Sends the control frames that wait now.
+    fn write_control(&self, writer: &mut Writer) -> Result<(), VstpError> {
+        let control = std::mem::take(&mut self.lock().control);
+        let until = self.write_until(0);
+        control.iter().try_for_each(|frame| self.write_frame(writer, frame.as_ref(), until))
+    }
+
+    fn wake_all(&self) {
+        self.free.notify_all();
+        self.room.notify_all();
+        self.work.notify_all();
+    }
+
+    /// Queues a control frame; it overtakes all messages. Of PONGs only the latest is kept.
+    pub(crate) fn push_control(&self, frame: Frame) {
+        let mut state = self.lock();
+        if frame.typ == FrameType::Pong {
+            state.control.retain(|queued| queued.typ != FrameType::Pong);
+        }
+        if state.closed.is_none() && state.control.len() < MAX_CONTROL_COUNT {
+            let rank = frame.typ.priority();
+            let at = state.control.partition_point(|queued| queued.typ.priority() >= rank);
+            state.control.insert(at, frame);
+        }
+    }
+
+    /// Sends queued control frames as far as the system takes them at once.
+    ///
+    /// `false` when some remain: the caller asks again soon. When somebody else is writing, that
+    /// one sends them, and there is nothing to ask for.
+    pub(crate) fn try_flush_control(&self) -> Result<bool, VstpError> {
+        let (mut writer, control) = {
+            let mut state = self.lock();
+            if state.closed.is_some() {
+                return Ok(true);
+            }
+            let idle = state.control.is_empty()
+                && state.half.as_ref().is_none_or(|writer| !writer.half.has_pending());
+            let Some(writer) = state.half.take_if(|_| !idle) else { return Ok(true) };
+            (writer, std::mem::take(&mut state.control))
+        };
+        let result = self.queue_control(&mut writer, &control);
+        let done = matches!(result, Ok(true));
+        self.release_unflushed(writer, result.map(|_| ()))?;
+        Ok(done)
+    }
+
+    fn queue_control(&self, writer: &mut Writer, control: &[Frame]) -> Result<bool, VstpError> {
+        for frame in control {
+            writer.scratch.clear();
+            let scratch = &mut writer.scratch;
+            let len = wire::encode(frame.as_ref(), self.framing.trailer, &self.limits(), scratch)?;
+            writer.half.queue(scratch)?;
+            self.note_sent(1, len);
+        }
+        writer.half.try_flush()
+    }
+
+    /// [`Self::release`] for callers that must not wait: newer control frames stay queued.
+    fn release_unflushed(
+        &self,
+        writer: Box<Writer>,
+        result: Result<(), VstpError>,
+    ) -> Result<(), VstpError> {
+        self.note_time();
+        let mut state = self.lock();
+        if let Err(error) = &result {
+            state.closed.get_or_insert(closed_by(error));
+        }
+        state.half = Some(writer);
+        drop(state);
+        self.free.notify_one();
+        if result.is_err() {
+            self.wake_all();
+        }
+        result
+    }
+
+    /// Sends what is queued, then `last` (BYE or ERR), then ends the direction: close_notify on
+    /// TLS, FIN. Nothing can be sent afterwards; later calls say `ConnectionClosed(by)`.
+    pub(crate) fn finish(
+        &self,
+        last: Option<&Frame>,
+        by: ClosedBy,
+        until: Option<Instant>,
+    ) -> Result<(), VstpError> {
+        let mut writer = self.acquire(until)?;
+        let (control, queue) = {
+            let mut state = self.lock();
+            // From here on nobody can add to what is sent below.
+            state.closed = Some(by);
+            (std::mem::take(&mut state.control), std::mem::take(&mut state.queue))
+        };
+        self.wake_all();
+        let frames = control.iter().chain(&queue).chain(last);
+        let mut result = Ok(());
+        for frame in frames {
+            if result.is_ok() {
+                result = self.write_frame(&mut writer, frame.as_ref(), until);
+            }
+        }
+        writer.half.queue_close_notify();
+        if result.is_ok() {
+            result = writer.half.flush(until);
+        }
+        writer.half.shutdown();
+        self.lock().half = Some(writer);
+        result
+    }
+
+    /// [`Self::finish`] without waiting: for `Drop`, where what does not leave at once is lost.
+    pub(crate) fn finish_now(&self, last: Option<&Frame>, by: ClosedBy) {
+        let (writer, control) = {
+            let mut state = self.lock();
+            if state.closed.replace(by).is_some() {
+                return;
+            }
+            (state.half.take(), std::mem::take(&mut state.control))
+        };
+        self.wake_all();
+        let Some(mut writer) = writer else { return };
+        // Nobody is left to tell of an error.
+        let _ = self.queue_control(&mut writer, &control);
+        if let Some(last) = last {
+            let _ = self.queue_control(&mut writer, std::slice::from_ref(last));
+        }
+        writer.half.queue_close_notify();
+        let _ = writer.half.try_flush();
+        writer.half.shutdown();
+        self.lock().half = Some(writer);
+    }
+
+    /// Nothing may be sent any more; blocked calls return with the reason.
+    pub(crate) fn close(&self, by: ClosedBy) {
+        self.lock().closed.get_or_insert(by);
+        self.wake_all();
+    }
+
+    pub(crate) fn closed(&self) -> Option<ClosedBy> {
+        self.lock().closed
+    }
+
+    // The queue behind `Sender`.
+
+    pub(crate) fn add_sender(&self) {
+        self.lock().senders += 1;
+    }
+
+    pub(crate) fn remove_sender(&self) {
+        self.lock().senders -= 1;
+        self.work.notify_all();
+    }
+
+    /// Queues a frame; waits for room until `until`, or not at all.
+    pub(crate) fn enqueue(
+        &self,
+        frame: Frame,
+        until: Option<Option<Instant>>,
+    ) -> Result<(), (Frame, VstpError)> {
+        let len = match wire::encoded_len(frame.as_ref(), self.framing.trailer, &self.limits()) {
+            Ok(len) => len,
+            Err(error) => return Err((frame, error.into())),
+        };
+        let charge = len.max(MIN_CHARGE);
+        let mut state = self.lock();
+        loop {
+            if let Some(by) = state.closed {
+                return Err((frame, VstpError::ConnectionClosed(by)));
+            }
+            // One frame always fits an empty queue, however large it is.
+            let fits = state.queue.is_empty()
+                || (state.queue.len() < self.framing.queue_count
+                    && state.queue_charge + charge <= self.framing.queue_len);
+            if fits {
+                state.queue_charge += charge;
+                state.queue.push_back(frame);
+                drop(state);
+                self.work.notify_one();
+                return Ok(());
+            }
+            let Some(until) = until else { return Err((frame, VstpError::Backpressure)) };
+            state = match wait(&self.room, state, until) {
+                Some(state) => state,
+                None => return Err((frame, VstpError::Timeout(TimeoutKind::Send))),
+            };
+        }
+    }
+
+    /// The body of the thread `vstp-writer`: writes what is queued until the box closes, or the
+    /// last sender is gone and the queue is empty.
+    pub(crate) fn run_writer(&self) {
+        while let Some((mut writer, batch)) = self.next_batch() {
+            let mut result = Ok(());
+            let mut frames = batch.iter();
+            let mut next = frames.next();
+            while let (Some(frame), true) = (next, result.is_ok()) {
+                // Small frames go out together, a large one from where it is.
+                if frame.payload.len() >= COPY_LEN {
+                    let until = self.write_until(frame.payload.len());
+                    result = self.write_frame(&mut writer, frame.as_ref(), until);
+                    next = frames.next();
+                    continue;
+                }
+                let Writer { half, scratch } = &mut *writer;
+                scratch.clear();
+                let (trailer, limits) = (self.framing.trailer, self.limits());
+                let mut count = 0;
+                while let Some(frame) = next.filter(|f| f.payload.len() < COPY_LEN) {
+                    if scratch.len() >= BATCH_LEN {
+                        break;
+                    }
+                    // Checked when it was queued; the limit does not fall afterwards.
+                    if wire::encode(frame.as_ref(), trailer, &limits, scratch).is_ok() {
+                        count += 1;
+                    }
+                    next = frames.next();
+                }
+                self.note_sent(count, scratch.len());
+                result = half.write(&mut [IoSlice::new(scratch)], self.write_until(scratch.len()));
+                if result.is_ok() {
+                    result = self.write_control(&mut writer);
+                }
+            }
+            if self.release(writer, result).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until frames are queued and the write half is free; takes both.
+    fn next_batch(&self) -> Option<(Box<Writer>, VecDeque<Frame>)> {
+        let mut state = self.lock();
+        loop {
+            if state.closed.is_some() || (state.senders == 0 && state.queue.is_empty()) {
+                return None;
+            }
+            let signal = if state.queue.is_empty() {
+                &self.work
+            } else if let Some(writer) = state.half.take() {
+                state.queue_charge = 0;
+                let batch = std::mem::take(&mut state.queue);
+                drop(state);
+                self.room.notify_all();
+                return Some((writer, batch));
+            } else {
+                &self.free
+            };
+            state = signal.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Waits for a signal; `None` once the deadline has passed.
+fn wait<'a>(
+    signal: &Condvar,
+    state: MutexGuard<'a, State>,
+    until: Option<Instant>,
+) -> Option<MutexGuard<'a, State>> {
+    let Some(at) = until else {
+        return Some(signal.wait(state).unwrap_or_else(PoisonError::into_inner));
+    };
+    let left = at.saturating_duration_since(clock::now());
+    if left.is_zero() {
+        return None;
+    }
+    Some(signal.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0)
+}
+
+/// How a failed write is remembered.
+fn closed_by(error: &VstpError) -> ClosedBy {
+    match error {
+        VstpError::ConnectionClosed(by) => *by,
+        _ => ClosedBy::Error,
+    }
+}

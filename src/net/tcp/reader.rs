@@ -1,0 +1,410 @@
+//! The receiving side of a connection: socket to decoder to session.
+//!
+//! Whoever owns the [`Reader`] drives the session. Answers of the protocol (PONG, ACK, WELCOME, the
+//! goodbye) go to the outbox and are sent without waiting, so reading never depends on the peer's
+//! reading.
+
+use super::config::TcpConfig;
+use super::shared::Shared;
+use crate::error::{ClosedBy, RemoteError, TimeoutKind, VstpError};
+use crate::net::clock;
+use crate::net::stream::{ReadHalf, ReadOutcome};
+use crate::proto::budget::TinyReads;
+use crate::proto::deadline::FrameDeadline;
+use crate::proto::session::{Closed, Event, Session};
+use crate::proto::{ErrorCode, StreamDecoder, Violation};
+use crate::wire::{Frame, FrameRef, FrameType};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How soon control frames that did not fit the socket are tried again.
+const RETRY: Duration = Duration::from_millis(10);
+/// How long a peer has to take the ERR that ends the connection, and how much of what it is still
+/// sending is read so that the ERR is not lost to a reset.
+const FAREWELL: Duration = Duration::from_millis(500);
+const FAREWELL_LEN: usize = 256 * 1024;
+/// A connection that held this much memory (bytes) gives it back after a pause.
+const BUSY_MEMORY: usize = 64 * 1024;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What [`Reader::next`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// A frame for the application; see [`Reader::frame`] and [`Reader::take`].
+    Frame,
+    /// The session has been opened.
+    Established,
+    /// The frame with this `msg-id` was accepted.
+    Acked(u64),
+    /// PONG with this payload.
+    Pong(Vec<u8>),
+    /// The session is over, in order.
+    End,
+    /// The connection shall be given up: the server is shutting down, and nothing waits.
+    Draining,
+    /// Nothing came by the deadline.
+    TimedOut,
+}
+
+#[derive(Debug)]
+pub(crate) struct Reader {
+    half: ReadHalf,
+    decoder: StreamDecoder,
+    session: Session,
+    shared: Arc<Shared>,
+    idle_timeout: Option<Duration>,
+    frame_deadline: FrameDeadline,
+    tiny_reads: TinyReads,
+    /// Bytes of the last read, while no frame has ended in it.
+    last_len: usize,
+    /// The time of the last read, which is as exact as the session needs it.
+    now: Instant,
+    /// When the frame that is arriving began.
+    frame_began: Option<Instant>,
+    /// Since when the peer is silent, as far as we have listened.
+    silent_since: Instant,
+    /// The application had the thread since the last read.
+    was_away: bool,
+    /// How it ended; everything afterwards says the same.
+    ended: Option<Ended>,
+    /// A frame that is lent out instead of the decoder's.
+    lent: Option<Frame>,
+    /// The frame that is ready was found, but not handed out yet.
+    found_again: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Ended {
+    Clean,
+    By(ClosedBy),
+}
+
+impl Reader {
+    pub(crate) fn new(
+        half: ReadHalf,
+        session: Session,
+        shared: Arc<Shared>,
+        config: &TcpConfig,
+    ) -> Self {
+        let now = clock::now();
+        Self {
+            half,
+            decoder: StreamDecoder::new(shared.outbox.trailer(), config.limits),
+            session,
+            shared,
+            idle_timeout: config.idle_timeout,
+            frame_deadline: config.frame_deadline,
+            tiny_reads: TinyReads::default(),
+            last_len: 0,
+            now,
+            frame_began: None,
+            silent_since: now,
+            was_away: false,
+            ended: None,
+            lent: None,
+            found_again: false,
+        }
+    }
+
+    /// The frame that [`Self::next`] found, or the one that was [lent](Self::lend).
+    pub(crate) fn frame(&self) -> FrameRef<'_> {
+        self.lent.as_ref().map_or_else(|| self.decoder.frame(), Frame::as_ref)
+    }
+
+    /// Makes [`Self::frame`] return this one, until the next call of [`Self::next`].
+    pub(crate) fn lend(&mut self, frame: Frame) {
+        self.lent = Some(frame);
+    }
+
+    /// Makes the next call of [`Self::next`] find the same frame again.
+    pub(crate) fn put_back(&mut self) {
+        self.found_again = true;
+    }
+
+    /// Waits for the next frame of the application; `false` is the end of the session.
+    pub(crate) fn next_frame(&mut self, until: Option<Instant>) -> Result<bool, VstpError> {
+        loop {
+            match self.next(until)? {
+                Next::Frame => return Ok(true),
+                Next::End => return Ok(false),
+                Next::TimedOut => return Err(VstpError::Timeout(TimeoutKind::Recv)),
+                Next::Draining => {
+                    let until = clock::after(FAREWELL);
+                    self.shared.say_bye(Some(ErrorCode::ShuttingDown), until)?;
+                    return Ok(false);
+                }
+                Next::Established | Next::Acked(_) | Next::Pong(_) => {}
+            }
+        }
+    }
+
+    /// The frame that [`Self::next`] found, owned.
+    pub(crate) fn take(&mut self) -> Frame {
+        self.decoder.take()
+    }
+
+    pub(crate) fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// Waits for the next thing that concerns the caller.
+    ///
+    /// An error other than `ServerError` with a `correlation_id` ends the connection.
+    pub(crate) fn next(&mut self, until: Option<Instant>) -> Result<Next, VstpError> {
+        self.lent = None;
+        if std::mem::take(&mut self.found_again) {
+            return Ok(Next::Frame);
+        }
+        match self.ended {
+            Some(Ended::Clean) => return Ok(Next::End),
+            Some(Ended::By(by)) => return Err(VstpError::ConnectionClosed(by)),
+            None => {}
+        }
+        loop {
+            match self.step() {
+                Ok(Some(Next::End)) => {
+                    self.ended = Some(Ended::Clean);
+                    return Ok(Next::End);
+                }
+                Ok(Some(next)) => {
+                    self.was_away = true;
+                    return Ok(next);
+                }
+                Ok(None) => {}
+                Err(error) => return Err(self.ended_with(error)),
+            }
+            match self.fill(until) {
+                Ok(None) => {}
+                Ok(Some(Next::End)) => {
+                    self.ended = Some(Ended::Clean);
+                    return Ok(Next::End);
+                }
+                Ok(Some(next)) => return Ok(next),
+                Err(error) => return Err(self.ended_with(error)),
+            }
+        }
+    }
+
+    /// Handles frames that are there, up to one that concerns the caller.
+    fn step(&mut self) -> Result<Option<Next>, VstpError> {
+        loop {
+            let session = &self.session;
+            let ready = self.decoder.poll(|head| session.check_head(head));
+            if !ready.map_err(|violation| self.refuse(violation))? {
+                let began = self.frame_began.take().unwrap_or(self.now);
+                self.frame_began = self.decoder.is_mid_frame().then_some(began);
+                let len = std::mem::take(&mut self.last_len);
+                if len > 0 {
+                    let reads = self.tiny_reads.on_partial_read(len);
+                    reads.map_err(|overrun| self.refuse(Violation::Overrun(overrun)))?;
+                }
+                return Ok(None);
+            }
+            self.frame_began = None;
+            self.last_len = 0;
+            self.shared.note_frame();
+            let event = match self.session.handle_frame(self.now, self.decoder.frame()) {
+                Ok(Event::Deliver) => {
+                    self.send_answers()?;
+                    return Ok(Some(Next::Frame));
+                }
+                Ok(event) => event,
+                Err(violation) => return Err(self.refuse(violation)),
+            };
+            match event {
+                Event::Deliver | Event::Consumed => {}
+                Event::Established => self.publish_session(),
+                Event::Acked { msg_id } => return Ok(Some(Next::Acked(msg_id))),
+                Event::Pong => {
+                    return Ok(Some(Next::Pong(self.decoder.frame().payload.to_vec())));
+                }
+                Event::PeerBye { code } => return self.answer_bye(ClosedBy::Peer(code)).map(Some),
+                Event::RemoteError { code, message, correlation_id } => {
+                    let id = correlation_id.as_deref();
+                    let error = RemoteError::new(code, &message, id);
+                    return Err(VstpError::ServerError(Box::new(error)));
+                }
+            }
+            self.send_answers()?;
+            if matches!(event, Event::Established) {
+                return Ok(Some(Next::Established));
+            }
+        }
+    }
+
+    /// Makes known what HELLO and WELCOME settled.
+    fn publish_session(&self) {
+        if let Some(established) = self.session.established() {
+            if let Some(limit) = established.peer_max_frame_len {
+                self.shared.outbox.limit_frames(limit);
+            }
+            // It is settled once; a second HELLO is refused by the session.
+            let _ = self.shared.established.set(established.clone());
+        }
+    }
+
+    /// Sends what the session has to say, as far as it goes without waiting.
+    fn send_answers(&mut self) -> Result<(), VstpError> {
+        let mut any = false;
+        while let Some(frame) = self.session.poll_output() {
+            self.shared.outbox.push_control(frame);
+            any = true;
+        }
+        if any {
+            self.flush_answers()?;
+        }
+        Ok(())
+    }
+
+    /// `false` when something remains to be sent. A sending side that is over concerns senders.
+    fn flush_answers(&self) -> Result<bool, VstpError> {
+        match self.shared.outbox.try_flush_control() {
+            Err(VstpError::ConnectionClosed(_)) => Ok(true),
+            result => result,
+        }
+    }
+
+    /// The peer said goodbye: what is queued goes out, then our goodbye, then the end.
+    fn answer_bye(&mut self, by: ClosedBy) -> Result<Next, VstpError> {
+        let mut bye = None;
+        while let Some(frame) = self.session.poll_output() {
+            if frame.typ == FrameType::Bye {
+                bye = Some(frame);
+            } else {
+                self.shared.outbox.push_control(frame);
+            }
+        }
+        if bye.is_some() {
+            self.shared.said_bye.store(true, Ordering::Relaxed);
+            let until = clock::after(self.frame_deadline.base);
+            // The peer may be gone already; it said all it had to say.
+            let _ = self.shared.outbox.finish(bye.as_ref(), by, until);
+        }
+        self.shared.outbox.close(by);
+        Ok(Next::End)
+    }
+
+    /// Reads once; `None` when bytes came.
+    fn fill(&mut self, until: Option<Instant>) -> Result<Option<Next>, VstpError> {
+        if self.was_away {
+            // Nobody listened meanwhile, so the silence begins now.
+            self.was_away = false;
+            self.silent_since = clock::now();
+        }
+        let idle_at = self.idle_timeout.and_then(|limit| self.silent_since.checked_add(limit));
+        let frame_at = self.frame_began.and_then(|began| {
+            began.checked_add(self.frame_deadline.allowance(self.decoder.announced_len()))
+        });
+        let all_sent = self.flush_answers()?;
+        let retry_at = if all_sent { None } else { clock::after(RETRY) };
+        let is_busy = !self.decoder.is_mid_frame() && self.decoder.memory() > BUSY_MEMORY;
+        let pause_at = if is_busy { clock::after(PAUSE) } else { None };
+        let at = [until, idle_at, frame_at, retry_at, pause_at].into_iter().flatten().min();
+
+        match self.half.read(self.decoder.read_target(), at) {
+            Ok(ReadOutcome::Bytes(len)) => {
+                self.decoder.on_read(len);
+                self.now = clock::now();
+                self.silent_since = self.now;
+                self.shared.note_received(self.now, len);
+                self.last_len = len;
+                Ok(None)
+            }
+            Ok(ReadOutcome::End(_)) if self.is_told_to_drain() => Ok(Some(Next::Draining)),
+            Ok(ReadOutcome::End(end)) => {
+                if self.shared.said_bye.load(Ordering::Relaxed) {
+                    self.session.note_bye_sent();
+                }
+                let closed = self.session.handle_eof(end, self.decoder.is_mid_frame());
+                self.shared.outbox.close(closed_by(closed));
+                match closed {
+                    Closed::Clean => Ok(Some(Next::End)),
+                    other => Err(VstpError::ConnectionClosed(closed_by(other))),
+                }
+            }
+            Ok(ReadOutcome::TimedOut) => {
+                let now = clock::now();
+                let over = |at: Option<Instant>| at.is_some_and(|at| now >= at);
+                if over(frame_at) {
+                    return Err(VstpError::Timeout(TimeoutKind::Frame));
+                }
+                if over(idle_at) {
+                    return Err(VstpError::Timeout(TimeoutKind::Idle));
+                }
+                if over(until) {
+                    return Ok(Some(Next::TimedOut));
+                }
+                if over(pause_at) {
+                    self.decoder.release();
+                    self.half.release();
+                }
+                Ok(None)
+            }
+            Err(error) => {
+                // An alert may wait in the TLS state; the peer shall see it.
+                self.shared.outbox.finish_now(None, ClosedBy::Error);
+                Err(error)
+            }
+        }
+    }
+
+    fn is_told_to_drain(&self) -> bool {
+        self.shared.draining.load(Ordering::Acquire)
+    }
+
+    /// Whether a frame is there, or arriving.
+    pub(crate) fn is_mid_frame(&self) -> bool {
+        self.decoder.is_mid_frame()
+    }
+
+    /// Reports a violation to the peer and ends the connection.
+    fn refuse(&mut self, violation: Violation) -> VstpError {
+        let report = Session::fatal_error_frame(&violation);
+        let until = clock::after(FAREWELL);
+        // The error of the peer is what the caller must see, not that it does not listen.
+        let _ = self.shared.outbox.finish(report.as_ref(), ClosedBy::Error, until);
+        self.linger(until);
+        violation.into()
+    }
+
+    /// Reads and forgets what the peer is still sending, within bounds. Closing a socket with
+    /// unread bytes resets it, and a reset can destroy the ERR on its way.
+    fn linger(&mut self, until: Option<Instant>) {
+        let mut sink = Vec::with_capacity(16 * 1024);
+        let mut total = 0;
+        while total < FAREWELL_LEN {
+            sink.clear();
+            match self.half.read(&mut sink, until) {
+                Ok(ReadOutcome::Bytes(len)) => total += len,
+                _ => return,
+            }
+        }
+    }
+
+    /// Remembers how it ended.
+    fn ended_with(&mut self, error: VstpError) -> VstpError {
+        let by = match &error {
+            // This one ends a request, not the connection.
+            VstpError::ServerError(remote) if remote.correlation_id.is_some() => return error,
+            // The sending side was ended by another thread; so say the same.
+            VstpError::ConnectionClosed(by) => self.shared.outbox.closed().unwrap_or(*by),
+            _ => ClosedBy::Error,
+        };
+        self.ended = Some(Ended::By(by));
+        self.shared.abort(by);
+        match error {
+            VstpError::ConnectionClosed(_) => VstpError::ConnectionClosed(by),
+            other => other,
+        }
+    }
+}
+
+fn closed_by(closed: Closed) -> ClosedBy {
+    match closed {
+        Closed::Clean => ClosedBy::Peer(None),
+        Closed::PeerWithoutBye => ClosedBy::PeerWithoutBye,
+        Closed::Truncated => ClosedBy::Truncated,
+        Closed::Reset => ClosedBy::Reset,
+    }
+}

@@ -1,0 +1,179 @@
+//! What the halves of a connection have in common, and what ends with the last of them.
+
+use super::outbox::Outbox;
+use super::stats::ConnectionStats;
+use crate::error::{ClosedBy, VstpError};
+use crate::net::clock;
+use crate::net::socket::Transport;
+use crate::net::stream;
+use crate::net::tls::PeerInfo;
+use crate::proto::ErrorCode;
+use crate::proto::session::{self, Established};
+use crate::wire::Frame;
+use std::any::Any;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// One connection. Held by its halves, its senders and, weakly, by whoever watches it.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) outbox: Outbox,
+    pub(crate) local_addr: SocketAddr,
+    pub(crate) peer_addr: SocketAddr,
+    pub(crate) tls: Option<PeerInfo>,
+    /// Set once, when HELLO and WELCOME have been exchanged.
+    pub(crate) established: OnceLock<Established>,
+    /// This side has said, or is saying, goodbye.
+    pub(crate) said_bye: AtomicBool,
+    /// The reader shall end the session at the next pause between frames.
+    pub(crate) draining: AtomicBool,
+    pub(crate) frames_received: AtomicU64,
+    pub(crate) bytes_received: AtomicU64,
+    base: Instant,
+    /// Milliseconds after `base` at which bytes were last received.
+    last_received: AtomicU64,
+    /// Whatever shall be given back when the connection ends: a server's permits.
+    /// The lock protects the two values; nothing is taken inside it.
+    belongings: Mutex<Belongings>,
+}
+
+#[derive(Debug, Default)]
+struct Belongings {
+    permits: Vec<Box<dyn Permit>>,
+    writer_thread: Option<JoinHandle<()>>,
+}
+
+/// A place that is free again when this is dropped.
+pub(crate) trait Permit: Any + Send + std::fmt::Debug {}
+impl<T: Any + Send + std::fmt::Debug> Permit for T {}
+
+impl Shared {
+    pub(crate) fn new(
+        transport: Arc<dyn Transport>,
+        outbox: Outbox,
+        (local_addr, peer_addr): (SocketAddr, SocketAddr),
+        tls: Option<PeerInfo>,
+    ) -> Self {
+        Self {
+            transport,
+            outbox,
+            local_addr,
+            peer_addr,
+            tls,
+            established: OnceLock::new(),
+            said_bye: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            frames_received: AtomicU64::new(0),
+            bytes_received: AtomicU64::new(0),
+            base: clock::now(),
+            last_received: AtomicU64::new(0),
+            belongings: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn note_received(&self, now: Instant, bytes: usize) {
+        let since = now.saturating_duration_since(self.base).as_millis() as u64;
+        self.last_received.store(since, Ordering::Relaxed);
+        // The reader is the only one that adds, so no read-modify-write is needed.
+        let total = self.bytes_received.load(Ordering::Relaxed) + bytes as u64;
+        self.bytes_received.store(total, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_frame(&self) {
+        let total = self.frames_received.load(Ordering::Relaxed) + 1;
+        self.frames_received.store(total, Ordering::Relaxed);
+    }
+
+    pub(crate) fn last_received(&self) -> Instant {
+        self.base + Duration::from_millis(self.last_received.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn stats(&self) -> ConnectionStats {
+        ConnectionStats {
+            frames_sent: self.outbox.frames_sent.load(Ordering::Relaxed),
+            frames_received: self.frames_received.load(Ordering::Relaxed),
+            bytes_sent: self.outbox.bytes_sent.load(Ordering::Relaxed),
+            bytes_received: self.bytes_received.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Keeps something until the connection ends.
+    pub(crate) fn keep(&self, permit: impl Permit) {
+        self.belongings().permits.push(Box::new(permit));
+    }
+
+    fn belongings(&self) -> std::sync::MutexGuard<'_, Belongings> {
+        self.belongings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the thread behind the senders, if it does not run yet.
+    pub(crate) fn start_writer(self: &Arc<Self>) -> std::io::Result<()> {
+        let mut belongings = self.belongings();
+        if belongings.writer_thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return Ok(());
+        }
+        let shared = Arc::clone(self);
+        let thread = std::thread::Builder::new()
+            .name("vstp-writer".to_owned())
+            .stack_size(128 * 1024)
+            .spawn(move || shared.outbox.run_writer())?;
+        belongings.writer_thread = Some(thread);
+        Ok(())
+    }
+
+    /// Ends both directions at once; every blocked call returns `ConnectionClosed(by)`.
+    pub(crate) fn abort(&self, by: ClosedBy) {
+        self.outbox.close(by);
+        stream::abort(&*self.transport);
+    }
+
+    /// Sends what is queued, says goodbye and ends the sending direction; once.
+    pub(crate) fn say_bye(
+        &self,
+        code: Option<ErrorCode>,
+        until: Option<Instant>,
+    ) -> Result<(), VstpError> {
+        if self.said_bye.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.outbox.finish(self.bye(code).as_ref(), ClosedBy::Local, until)
+    }
+
+    /// A session without HELLO has no goodbye; there the end of the stream is it.
+    fn bye(&self, code: Option<ErrorCode>) -> Option<Frame> {
+        let has_hello = self.established.get().is_some_and(Established::has_hello);
+        has_hello.then(|| session::bye_frame(code))
+    }
+
+    /// Ends the connection without waiting: goodbye if it leaves at once, then both directions.
+    fn hang_up(&self) {
+        let said = self.said_bye.swap(true, Ordering::Relaxed);
+        let bye = if said { None } else { self.bye(None) };
+        self.outbox.finish_now(bye.as_ref(), ClosedBy::Local);
+        stream::abort(&*self.transport);
+        let (permits, thread) = {
+            let mut belongings = self.belongings();
+            (std::mem::take(&mut belongings.permits), belongings.writer_thread.take())
+        };
+        drop(permits);
+        if let Some(thread) = thread.filter(|t| t.thread().id() != std::thread::current().id()) {
+            // It was woken by the closed outbox and the closed socket, so it ends now.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Held by the halves of a connection; when the last one goes, the connection ends. Senders and
+/// watchers hold [`Shared`] only, so they do not keep it alive.
+#[derive(Debug)]
+pub(crate) struct Life(pub(crate) Arc<Shared>);
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.0.hang_up();
+    }
+}

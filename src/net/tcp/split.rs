@@ -1,0 +1,172 @@
+//! The two halves of a connection, for two threads.
+
+use super::feed::Feed;
+use super::keeper::Keeper;
+use super::reader::Reader;
+use super::sender::Sender;
+use super::shared::{Life, Shared};
+use super::stats::ConnectionStats;
+use crate::error::VstpError;
+use crate::net::clock;
+use crate::wire::{Frame, FrameRef};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The half that receives. Reading also answers the peer's PINGs and acknowledges its messages, so
+/// a connection needs somebody who reads.
+#[derive(Debug)]
+pub struct ConnectionReader {
+    reader: Reader,
+    inbox: VecDeque<Frame>,
+    read_timeout: Option<Duration>,
+    _life: Arc<Life>,
+    _keeper: Option<Arc<Keeper>>,
+}
+
+impl ConnectionReader {
+    pub(super) fn new(
+        reader: Reader,
+        inbox: VecDeque<Frame>,
+        read_timeout: Option<Duration>,
+        life: Arc<Life>,
+        keeper: Option<Arc<Keeper>>,
+    ) -> Self {
+        Self { reader, inbox, read_timeout, _life: life, _keeper: keeper }
+    }
+
+    /// As [`VstpTcpConnection::recv`](super::VstpTcpConnection::recv).
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn recv(&mut self) -> Result<Option<Frame>, VstpError> {
+        self.recv_until(self.read_timeout.and_then(clock::after))
+    }
+
+    /// As [`VstpTcpConnection::recv_timeout`](super::VstpTcpConnection::recv_timeout).
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Frame>, VstpError> {
+        self.recv_until(clock::after(timeout))
+    }
+
+    /// As [`VstpTcpConnection::try_recv`](super::VstpTcpConnection::try_recv).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_recv(&mut self) -> Result<Option<Frame>, VstpError> {
+        self.recv_until(Some(clock::now()))
+    }
+
+    fn recv_until(&mut self, until: Option<Instant>) -> Result<Option<Frame>, VstpError> {
+        if let Some(frame) = self.inbox.pop_front() {
+            return Ok(Some(frame));
+        }
+        Ok(self.reader.next_frame(until)?.then(|| self.reader.take()))
+    }
+
+    /// As [`VstpTcpConnection::recv_ref`](super::VstpTcpConnection::recv_ref).
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn recv_ref(&mut self) -> Result<Option<FrameRef<'_>>, VstpError> {
+        if let Some(frame) = self.inbox.pop_front() {
+            self.reader.lend(frame);
+            return Ok(Some(self.reader.frame()));
+        }
+        let until = self.read_timeout.and_then(clock::after);
+        Ok(self.reader.next_frame(until)?.then(|| self.reader.frame()))
+    }
+}
+
+/// The half that sends.
+#[derive(Debug)]
+pub struct ConnectionWriter {
+    shared: Arc<Shared>,
+    feed: Feed,
+    close_timeout: Duration,
+    _life: Arc<Life>,
+    _keeper: Option<Arc<Keeper>>,
+}
+
+impl ConnectionWriter {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        feed: Feed,
+        close_timeout: Duration,
+        life: Arc<Life>,
+        keeper: Option<Arc<Keeper>>,
+    ) -> Self {
+        Self { shared, feed, close_timeout, _life: life, _keeper: keeper }
+    }
+
+    /// As [`VstpTcpConnection::send`](super::VstpTcpConnection::send).
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send<'a>(&mut self, frame: impl Into<FrameRef<'a>>) -> Result<(), VstpError> {
+        self.feed.flush()?;
+        self.shared.outbox.send(frame.into())
+    }
+
+    /// As [`VstpTcpConnection::feed`](super::VstpTcpConnection::feed).
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn feed<'a>(&mut self, frame: impl Into<FrameRef<'a>>) -> Result<(), VstpError> {
+        self.feed.feed(frame.into())
+    }
+
+    /// As [`VstpTcpConnection::flush`](super::VstpTcpConnection::flush).
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn flush(&mut self) -> Result<(), VstpError> {
+        self.feed.flush()
+    }
+
+    /// As [`VstpTcpConnection::sender`](super::VstpTcpConnection::sender).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn sender(&self) -> Result<Sender, VstpError> {
+        Sender::new(&self.shared)
+    }
+
+    /// Sends what was fed and says goodbye. The reader goes on until the peer has answered.
+    ///
+    /// # Blocking
+    /// As [`send`](Self::send), at most the close timeout.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn close(mut self) -> Result<(), VstpError> {
+        self.feed.flush()?;
+        self.shared.say_bye(None, clock::after(self.close_timeout))
+    }
+
+    /// What the connection has carried so far, in both directions.
+    #[must_use]
+    pub fn stats(&self) -> ConnectionStats {
+        self.shared.stats()
+    }
+}

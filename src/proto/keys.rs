@@ -1,0 +1,137 @@
+//! The reserved header keys, and their values between bytes and Rust (spec 2.6).
+
+use super::error::Violation;
+use crate::wire::{FrameRef, HeadersRef};
+use std::fmt;
+use std::str::FromStr;
+
+/// Number of a message that wants an acknowledgement.
+pub const MSG_ID: &str = "msg-id";
+/// Ties an answer to its request; opaque, 1 to 255 bytes.
+pub const CORRELATION_ID: &str = "correlation-id";
+/// What the payload is, for the application.
+pub const CONTENT_TYPE: &str = "content-type";
+/// Number of the session.
+pub const SESSION_ID: &str = "session-id";
+/// What a side can do, or what both can.
+pub const FEATURES: &str = "features";
+/// The largest frame that a side accepts.
+pub const MAX_FRAME_SIZE: &str = "max-frame-size";
+/// Proves who the client is.
+pub const AUTH_TOKEN: &str = "auth-token";
+/// Reason of ERR and BYE.
+pub const CODE: &str = "code";
+
+/// The value of a reserved key.
+///
+/// # Errors
+/// `ReservedHeader` when the key is there twice.
+pub fn unique<'a>(
+    headers: HeadersRef<'a>,
+    key: &'static str,
+) -> Result<Option<&'a [u8]>, Violation> {
+    let mut values = headers.iter().filter(|h| h.key == key.as_bytes()).map(|h| h.value);
+    match (values.next(), values.next()) {
+        (_, Some(_)) => Err(Violation::ReservedHeader { key }),
+        (value, None) => Ok(value),
+    }
+}
+
+/// The value of a reserved key as a number: decimal digits without a leading zero.
+///
+/// # Errors
+/// `ReservedHeader` when the key is there twice, or its value is no such number.
+pub fn number<T: FromStr>(
+    headers: HeadersRef<'_>,
+    key: &'static str,
+) -> Result<Option<T>, Violation> {
+    let Some(value) = unique(headers, key)? else { return Ok(None) };
+    parse_number(value).map(Some).ok_or(Violation::ReservedHeader { key })
+}
+
+/// One spelling for each number, so that equal numbers are equal bytes.
+fn parse_number<T: FromStr>(value: &[u8]) -> Option<T> {
+    let canonical = match value {
+        [b'0'] => true,
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if canonical { std::str::from_utf8(value).ok()?.parse().ok() } else { None }
+}
+
+/// The `correlation-id` of a frame.
+///
+/// # Errors
+/// `ReservedHeader` when it is empty or there twice.
+pub fn correlation_id<'a>(frame: FrameRef<'a>) -> Result<Option<&'a [u8]>, Violation> {
+    match unique(frame.headers, CORRELATION_ID)? {
+        Some([]) => Err(Violation::ReservedHeader { key: CORRELATION_ID }),
+        id => Ok(id),
+    }
+}
+
+/// Names of optional parts of the protocol: what one side offers, or what both have.
+///
+/// # Example
+/// ```
+/// use vstp::proto::keys::Features;
+/// let ours: Features = "gzip,bundle".parse()?;
+/// let theirs: Features = "bundle,later".parse()?;
+/// assert_eq!(ours.intersection(&theirs).to_string(), "bundle");
+/// assert!(!ours.contains("later"));
+/// # Ok::<(), vstp::proto::Violation>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Features(Vec<String>);
+
+impl Features {
+    /// Whether this name is among them.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.iter().any(|n| n == name)
+    }
+
+    /// Those that both have, in the order of `self`.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        Self(self.0.iter().filter(|name| other.contains(name)).cloned().collect())
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn from_header(headers: HeadersRef<'_>) -> Result<Self, Violation> {
+        let Some(value) = unique(headers, FEATURES)? else { return Ok(Self::default()) };
+        let text = std::str::from_utf8(value);
+        text.map_err(|_| Violation::ReservedHeader { key: FEATURES })?.parse()
+    }
+}
+
+impl FromStr for Features {
+    type Err = Violation;
+
+    /// Reads a comma-separated list of names made of `a-z`, `0-9` and `-`, without spaces.
+    fn from_str(text: &str) -> Result<Self, Violation> {
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let is_name = |name: &str| {
+            !name.is_empty()
+                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        let names: Vec<&str> = text.split(',').collect();
+        if !names.iter().all(|name| is_name(name)) {
+            return Err(Violation::ReservedHeader { key: FEATURES });
+        }
+        Ok(Self(names.into_iter().map(str::to_owned).collect()))
+    }
+}
+
+impl fmt::Display for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(","))
+    }
+}

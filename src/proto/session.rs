@@ -1,0 +1,535 @@
+//! A session on a stream: who may send what, and when (spec 3).
+//!
+//! Driven by the reading half of a connection: [`Session::check_head`] as soon as the fixed header
+//! of a frame is there, [`Session::handle_frame`] when all of it is, then [`Session::poll_output`]
+//! until it is empty. Keep-alive and deadlines are the shell's, which knows when it read.
+//!
+//! ```text
+//!   client                          server
+//!   Waiting ──WELCOME──> Open       Start ──HELLO──────────────> Open
+//!      └──ERR──> (refused)            └──DATA PING custom──────> Open, without HELLO
+//!                                                                (plaintext, if allowed)
+//!   Open ──BYE received──> Over     sending BYE changes nothing here: until the peer's BYE
+//!                                   everything that may come in Open may come
+//! ```
+
+use super::budget::Budget;
+use super::code::ErrorCode;
+use super::error::Violation;
+use super::keys::{self, Features};
+use crate::wire::{FixedHeader, Flags, Frame, FrameRef, FrameType};
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// Largest HELLO, all parts (bytes).
+const MAX_HELLO_LEN: usize = 4 * 1024;
+/// Largest token, as the payload of HELLO (bytes).
+const MAX_TOKEN_LEN: usize = 3 * 1024;
+/// Smallest limit that a peer may announce (bytes).
+const MIN_FRAME_LEN: u64 = 1024;
+
+/// Which end of the connection this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Connected, and says HELLO.
+    Client,
+    /// Accepted, and says WELCOME.
+    Server,
+}
+
+/// What protects the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    /// Nothing.
+    Plaintext,
+    /// TLS 1.3.
+    Tls,
+}
+
+/// What a side brings into a session.
+#[derive(Debug, Clone)]
+pub struct SessionConfig {
+    /// What it can do.
+    pub features: Features,
+    /// The largest frame that it accepts, announced to the peer (bytes).
+    pub max_frame_len: usize,
+    /// Client on plaintext: whether to say HELLO.
+    pub hello: bool,
+    /// Server on plaintext: whether the stream must begin with HELLO.
+    pub require_hello: bool,
+    /// Client: the token to send.
+    pub auth_token: Option<Vec<u8>>,
+}
+
+/// What HELLO and WELCOME settled.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Established {
+    /// The server's number for the session; 0 where no WELCOME gave one.
+    pub session_id: u128,
+    /// What both can do.
+    pub features: Features,
+    /// The largest frame that the peer accepts, if it said so (bytes).
+    pub peer_max_frame_len: Option<usize>,
+    /// Server: the client's token.
+    pub auth_token: Option<Vec<u8>>,
+    hello: bool,
+}
+
+impl Established {
+    /// Whether there was a HELLO; a session without one has no BYE either (spec 3.6).
+    #[must_use]
+    pub const fn has_hello(&self) -> bool {
+        self.hello
+    }
+}
+
+/// What a frame means to the shell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The application gets the frame.
+    Deliver,
+    /// The session is open now, or HELLO came later.
+    Established,
+    /// Nothing to do.
+    Consumed,
+    /// The peer has accepted the message with this `msg-id`.
+    Acked {
+        /// The message.
+        msg_id: u64,
+    },
+    /// PONG; its payload is in the frame.
+    Pong,
+    /// ERR. With `correlation_id` it ends one request, without the session.
+    RemoteError {
+        /// The reason.
+        code: ErrorCode,
+        /// The reason for people, as sent.
+        message: Vec<u8>,
+        /// The request that it answers.
+        correlation_id: Option<Vec<u8>>,
+    },
+    /// BYE: nothing else comes. Our own BYE, if it is still due, is in the output.
+    PeerBye {
+        /// Why, if the peer said so.
+        code: Option<ErrorCode>,
+    },
+}
+
+/// How the transport's stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// TLS close_notify.
+    CloseNotify,
+    /// FIN without close_notify.
+    Fin,
+    /// Reset.
+    Reset,
+}
+
+/// How the session ended, for one whose stream is over (spec 3.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// In order.
+    Clean,
+    /// Between frames, but without BYE.
+    PeerWithoutBye,
+    /// In the middle of something.
+    Truncated,
+    /// By a reset.
+    Reset,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Client: HELLO goes out, WELCOME is awaited.
+    Waiting,
+    /// Server: nothing was received.
+    Start,
+    Open,
+    /// BYE was received.
+    Over,
+}
+
+impl State {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting for WELCOME",
+            Self::Start => "waiting for HELLO",
+            Self::Open => "open",
+            Self::Over => "over",
+        }
+    }
+}
+
+/// What the table says about a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    Hello,
+    Welcome,
+    Message,
+    Ping,
+    Pong,
+    Ack,
+    Bye,
+    Err,
+    HelloRequired,
+    Refuse,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Session {
+    role: Role,
+    security: Security,
+    config: SessionConfig,
+    state: State,
+    session_id: u128,
+    established: Option<Established>,
+    said_bye: bool,
+    control: Budget,
+    /// REQ_ACK messages sent whose ACK has not come; each earns one ACK without budget.
+    acks_due: u64,
+    acks: VecDeque<Frame>,
+    other: VecDeque<Frame>,
+    /// Only the latest PONG: whoever floods with PING gets one answer for all.
+    pong: Option<Frame>,
+}
+
+impl Session {
+    /// A client's session; its HELLO is in the output.
+    #[must_use]
+    pub fn client(config: SessionConfig, security: Security) -> Self {
+        let says_hello = config.hello || security == Security::Tls;
+        let mut session = Self::new(Role::Client, config, security, 0);
+        if says_hello {
+            session.state = State::Waiting;
+            session.other.push_back(session.hello_frame());
+        } else {
+            session.state = State::Open;
+            session.established = Some(Established::default());
+        }
+        session
+    }
+
+    /// A server's session, to which it gives this number.
+    #[must_use]
+    pub fn server(config: SessionConfig, security: Security, session_id: u128) -> Self {
+        Self::new(Role::Server, config, security, session_id)
+    }
+
+    fn new(role: Role, config: SessionConfig, security: Security, session_id: u128) -> Self {
+        Self {
+            role,
+            security,
+            config,
+            state: State::Start,
+            session_id,
+            established: None,
+            said_bye: false,
+            control: Budget::default(),
+            acks_due: 0,
+            acks: VecDeque::new(),
+            other: VecDeque::new(),
+            pong: None,
+        }
+    }
+
+    /// What HELLO and WELCOME settled, once the session is open.
+    #[must_use]
+    pub const fn established(&self) -> Option<&Established> {
+        self.established.as_ref()
+    }
+
+    /// The table of spec 3.3: what this frame is, here and now.
+    fn rule(&self, typ: FrameType) -> Rule {
+        use FrameType::{Ack, Bye, Custom, Data, Err, Hello, Ping, Pong, Welcome};
+        let must_hello = self.security == Security::Tls || self.config.require_hello;
+        let hello_missing = self.established.as_ref().is_none_or(|e| !e.hello);
+        let late_hello = hello_missing && self.security == Security::Plaintext;
+        match (self.role, self.state, typ) {
+            (_, State::Over, _) => Rule::Refuse,
+            (_, _, Err) => Rule::Err,
+            (Role::Client, State::Waiting, Welcome) => Rule::Welcome,
+            (Role::Server, State::Start, Hello) => Rule::Hello,
+            (Role::Server, State::Open, Hello) if late_hello => Rule::Hello,
+            (Role::Server, State::Start, _) if must_hello => Rule::HelloRequired,
+            (Role::Server, State::Start, Data | Custom(_)) => Rule::Message,
+            (Role::Server, State::Start, Ping) => Rule::Ping,
+            (_, State::Open, Data | Custom(_)) => Rule::Message,
+            (_, State::Open, Ping) => Rule::Ping,
+            (_, State::Open, Pong) => Rule::Pong,
+            (_, State::Open, Ack) => Rule::Ack,
+            (_, State::Open, Bye) => Rule::Bye,
+            (_, State::Waiting | State::Start | State::Open, _) => Rule::Refuse,
+        }
+    }
+
+    /// Judges a frame by its fixed header, before any of its body is read.
+    ///
+    /// # Errors
+    /// `Unexpected`, `HelloRequired`, `ControlPayload` or `FlagNotAllowed`.
+    #[inline]
+    pub fn check_head(&self, head: &FixedHeader) -> Result<(), Violation> {
+        let typ = head.typ;
+        // Most frames are these: nothing below can concern them.
+        if self.state == State::Open && typ == FrameType::Data && !head.flags.intersects(UNUSUAL) {
+            return Ok(());
+        }
+        match self.rule(typ) {
+            Rule::Refuse => {
+                return Err(Violation::Unexpected { typ, state: self.state.name() });
+            }
+            Rule::HelloRequired => return Err(Violation::HelloRequired { typ }),
+            _ => {}
+        }
+        if head.flags.contains(Flags::FRAG) {
+            return Err(Violation::FlagNotAllowed { typ, flag: "FRAG" });
+        }
+        let may_compress =
+            typ.is_message() && self.established.as_ref().is_some_and(|e| e.features.contains("gzip"));
+        if head.flags.contains(Flags::COMP) && !may_compress {
+            return Err(Violation::FlagNotAllowed { typ, flag: "COMP" });
+        }
+        let limit = match typ {
+            FrameType::Ping | FrameType::Pong => 64,
+            FrameType::Bye => 256,
+            FrameType::Err => 1024,
+            FrameType::Ack => 1200,
+            FrameType::Welcome => 0,
+            FrameType::Hello => MAX_TOKEN_LEN,
+            FrameType::Data | FrameType::Custom(_) => usize::MAX,
+        };
+        let (len, limit) = if typ == FrameType::Hello && head.frame_len > MAX_HELLO_LEN {
+            (head.frame_len, MAX_HELLO_LEN)
+        } else {
+            (head.payload_len, limit)
+        };
+        if len > limit {
+            return Err(Violation::ControlPayload { typ, len, limit });
+        }
+        Ok(())
+    }
+
+    /// Takes a frame whose head was [checked](Self::check_head).
+    ///
+    /// # Errors
+    /// The rule that it breaks; the connection ends with it.
+    #[inline]
+    pub fn handle_frame(&mut self, now: Instant, frame: FrameRef<'_>) -> Result<Event, Violation> {
+        if self.state == State::Open
+            && frame.typ == FrameType::Data
+            && !frame.flags.intersects(UNUSUAL)
+            && frame.headers.is_empty()
+        {
+            return Ok(Event::Deliver);
+        }
+        self.handle_other(now, frame)
+    }
+
+    fn handle_other(&mut self, now: Instant, frame: FrameRef<'_>) -> Result<Event, Violation> {
+        let typ = frame.typ;
+        match self.rule(typ) {
+            Rule::Hello => self.handle_hello(frame),
+            Rule::Welcome => self.handle_welcome(frame),
+            Rule::Message => {
+                self.open_without_hello();
+                keys::correlation_id(frame)?;
+                if frame.flags.contains(Flags::REQ_ACK) {
+                    if let Some(msg_id) = keys::number::<u64>(frame.headers, keys::MSG_ID)? {
+                        let ack = Frame::new(FrameType::Ack);
+                        self.acks.push_back(ack.with_header(keys::MSG_ID, msg_id.to_string()));
+                    }
+                }
+                Ok(Event::Deliver)
+            }
+            Rule::Ping => {
+                self.open_without_hello();
+                self.spend(now)?;
+                let pong = Frame::new(FrameType::Pong).with_payload(frame.payload);
+                self.pong = Some(pong);
+                Ok(Event::Consumed)
+            }
+            Rule::Pong => {
+                self.spend(now)?;
+                Ok(Event::Pong)
+            }
+            Rule::Ack => {
+                let msg_id = keys::number(frame.headers, keys::MSG_ID)?;
+                let msg_id = msg_id.ok_or(Violation::ReservedHeader { key: keys::MSG_ID })?;
+                match self.acks_due.checked_sub(1) {
+                    Some(due) => self.acks_due = due,
+                    None => self.spend(now)?,
+                }
+                Ok(Event::Acked { msg_id })
+            }
+            Rule::Bye => {
+                let code = keys::unique(frame.headers, keys::CODE)?.map(ErrorCode::from_wire);
+                self.state = State::Over;
+                if !self.said_bye && self.established.as_ref().is_some_and(Established::has_hello) {
+                    self.said_bye = true;
+                    self.other.push_back(bye_frame(None));
+                }
+                Ok(Event::PeerBye { code })
+            }
+            Rule::Err => {
+                let code = keys::unique(frame.headers, keys::CODE)?
+                    .map_or(ErrorCode::Unknown, ErrorCode::from_wire);
+                let correlation_id = keys::correlation_id(frame)?.map(<[u8]>::to_vec);
+                if correlation_id.is_some() {
+                    self.spend(now)?;
+                }
+                Ok(Event::RemoteError { code, message: frame.payload.to_vec(), correlation_id })
+            }
+            Rule::HelloRequired => Err(Violation::HelloRequired { typ }),
+            Rule::Refuse => Err(Violation::Unexpected { typ, state: self.state.name() }),
+        }
+    }
+
+    fn spend(&mut self, now: Instant) -> Result<(), Violation> {
+        self.control.take(now).map_err(Violation::Overrun)
+    }
+
+    /// A server's session that begins with something else than HELLO (spec 3.2).
+    fn open_without_hello(&mut self) {
+        if self.state == State::Start {
+            self.state = State::Open;
+            let session_id = self.session_id;
+            self.established = Some(Established { session_id, ..Established::default() });
+        }
+    }
+
+    fn handle_hello(&mut self, frame: FrameRef<'_>) -> Result<Event, Violation> {
+        let theirs = Features::from_header(frame.headers)?;
+        let peer_max_frame_len = peer_limit(frame)?;
+        let auth_token = match (keys::unique(frame.headers, keys::AUTH_TOKEN)?, frame.payload) {
+            (None, []) => None,
+            (Some(token), []) | (None, token) => Some(token.to_vec()),
+            (Some(_), _) => return Err(Violation::ReservedHeader { key: keys::AUTH_TOKEN }),
+        };
+        let features = self.config.features.intersection(&theirs);
+        let mut welcome = Frame::new(FrameType::Welcome)
+            .with_header(keys::SESSION_ID, self.session_id.to_string())
+            .with_header(keys::MAX_FRAME_SIZE, self.config.max_frame_len.to_string());
+        if !features.is_empty() {
+            welcome = welcome.with_header(keys::FEATURES, features.to_string());
+        }
+        self.other.push_back(welcome);
+        self.state = State::Open;
+        let session_id = self.session_id;
+        self.established =
+            Some(Established { session_id, features, peer_max_frame_len, auth_token, hello: true });
+        Ok(Event::Established)
+    }
+
+    fn handle_welcome(&mut self, frame: FrameRef<'_>) -> Result<Event, Violation> {
+        let features = Features::from_header(frame.headers)?;
+        let session_id = keys::number(frame.headers, keys::SESSION_ID)?
+            .ok_or(Violation::ReservedHeader { key: keys::SESSION_ID })?;
+        // A feature that was not offered cannot have been agreed to.
+        if features.intersection(&self.config.features) != features {
+            return Err(Violation::ReservedHeader { key: keys::FEATURES });
+        }
+        self.state = State::Open;
+        self.established = Some(Established {
+            session_id,
+            features,
+            peer_max_frame_len: peer_limit(frame)?,
+            auth_token: None,
+            hello: true,
+        });
+        Ok(Event::Established)
+    }
+
+    fn hello_frame(&self) -> Frame {
+        let SessionConfig { features, max_frame_len, auth_token, .. } = &self.config;
+        let mut hello = Frame::new(FrameType::Hello)
+            .with_header(keys::MAX_FRAME_SIZE, max_frame_len.to_string());
+        if !features.is_empty() {
+            hello = hello.with_header(keys::FEATURES, features.to_string());
+        }
+        match auth_token {
+            None => hello,
+            Some(token) if token.len() <= 255 => hello.with_header(keys::AUTH_TOKEN, token),
+            Some(token) => hello.with_payload(token.clone()),
+        }
+    }
+
+    /// The next frame to send, the most urgent first.
+    pub fn poll_output(&mut self) -> Option<Frame> {
+        self.acks.pop_front().or_else(|| self.pong.take()).or_else(|| self.other.pop_front())
+    }
+
+    /// Notes that a message with REQ_ACK is sent: one ACK may come for it.
+    pub fn note_ack_requested(&mut self) {
+        self.acks_due += 1;
+    }
+
+    /// Notes that BYE was sent; the peer's is then the last frame, and not answered.
+    pub fn note_bye_sent(&mut self) {
+        self.said_bye = true;
+    }
+
+    /// How the session ended, given how the stream did and whether that was inside a frame.
+    #[must_use]
+    pub fn handle_eof(&self, end: StreamEnd, mid_frame: bool) -> Closed {
+        let has_hello = self.established.as_ref().is_none_or(Established::has_hello);
+        match end {
+            StreamEnd::Reset => Closed::Reset,
+            _ if mid_frame => Closed::Truncated,
+            _ if self.state == State::Over => Closed::Clean,
+            StreamEnd::Fin if self.security == Security::Tls => Closed::Truncated,
+            _ if !has_hello && self.security == Security::Plaintext => Closed::Clean,
+            _ => Closed::PeerWithoutBye,
+        }
+    }
+
+    /// The ERR that reports a violation, or `None` where none may be sent: never about an ERR.
+    #[must_use]
+    pub fn fatal_error_frame(violation: &Violation) -> Option<Frame> {
+        let about_err = matches!(
+            violation,
+            Violation::Unexpected { typ: FrameType::Err, .. }
+                | Violation::ControlPayload { typ: FrameType::Err, .. }
+                | Violation::FlagNotAllowed { typ: FrameType::Err, .. }
+        );
+        (!about_err).then(|| error_frame(violation.code(), &violation.to_string(), None))
+    }
+}
+
+/// Flags that no DATA frame of the common kind carries.
+const UNUSUAL: Flags = Flags::REQ_ACK.union(Flags::FRAG).union(Flags::COMP);
+
+fn peer_limit(frame: FrameRef<'_>) -> Result<Option<usize>, Violation> {
+    match keys::number::<u64>(frame.headers, keys::MAX_FRAME_SIZE)? {
+        Some(len) if len < MIN_FRAME_LEN => {
+            Err(Violation::ReservedHeader { key: keys::MAX_FRAME_SIZE })
+        }
+        len => Ok(len.map(|len| usize::try_from(len).unwrap_or(usize::MAX))),
+    }
+}
+
+/// BYE (spec 3.6).
+#[must_use]
+pub fn bye_frame(code: Option<ErrorCode>) -> Frame {
+    let bye = Frame::new(FrameType::Bye);
+    match code {
+        None => bye,
+        Some(code) => bye.with_header(keys::CODE, code.as_str()),
+    }
+}
+
+/// ERR (spec 3.7); the message is cut to what ERR may carry.
+#[must_use]
+pub fn error_frame(code: ErrorCode, message: &str, correlation_id: Option<&[u8]>) -> Frame {
+    let mut end = message.len().min(1024);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    let frame = Frame::new(FrameType::Err)
+        .with_header(keys::CODE, code.as_str())
+        .with_payload(&message.as_bytes()[..end]);
+    match correlation_id {
+        None => frame,
+        Some(id) => frame.with_header(keys::CORRELATION_ID, id),
+    }
+}

@@ -1,0 +1,115 @@
+//! The settings of a server.
+
+use crate::error::VstpError;
+use crate::net::tcp::TcpConfig;
+use std::time::Duration;
+
+/// Settings of a server: those of each connection, and what all of them together may take.
+///
+/// # Example
+/// ```
+/// use vstp::serve::ServerConfig;
+/// let config = ServerConfig::default().max_connections(200).max_per_address(20);
+/// assert!(config.validate().is_ok());
+/// assert!(ServerConfig::default().max_connections(0).validate().is_err());
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    pub(crate) tcp: TcpConfig,
+    pub(crate) max_connections: usize,
+    pub(crate) max_per_address: usize,
+    pub(crate) max_handshakes: usize,
+    pub(crate) new_per_address: Option<(u32, Duration)>,
+    pub(crate) backlog: u32,
+    pub(crate) stack_size: usize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            tcp: TcpConfig::default(),
+            max_connections: 1024,
+            max_per_address: 64,
+            max_handshakes: 128,
+            new_per_address: None,
+            backlog: 1024,
+            stack_size: 256 * 1024,
+        }
+    }
+}
+
+impl ServerConfig {
+    /// The settings of each connection.
+    #[must_use]
+    pub fn tcp(mut self, tcp: TcpConfig) -> Self {
+        self.tcp = tcp;
+        self
+    }
+
+    /// Connections at once, each with a worker thread. Default: 1,024. Further clients wait in the
+    /// system's backlog until one ends.
+    #[must_use]
+    pub fn max_connections(mut self, count: usize) -> Self {
+        self.max_connections = count;
+        self
+    }
+
+    /// Connections at once from one address; an IPv6 /64 counts as one. Default: 64. Further ones
+    /// are closed at once.
+    #[must_use]
+    pub fn max_per_address(mut self, count: usize) -> Self {
+        self.max_per_address = count;
+        self
+    }
+
+    /// Handshakes at once. Default: 128. They are what a stranger can make expensive, so clients
+    /// beyond it wait in the system's backlog.
+    #[must_use]
+    pub fn max_handshakes(mut self, count: usize) -> Self {
+        self.max_handshakes = count;
+        self
+    }
+
+    /// New connections from one address in a span of time. Default: no limit.
+    #[must_use]
+    pub fn new_per_address(mut self, limit: Option<(u32, Duration)>) -> Self {
+        self.new_per_address = limit;
+        self
+    }
+
+    /// Connections that the system keeps waiting. Default: 1,024.
+    #[must_use]
+    pub fn backlog(mut self, count: u32) -> Self {
+        self.backlog = count;
+        self
+    }
+
+    /// Stack of a worker thread (bytes of address space; memory is used as it is touched).
+    /// Default: 256 KiB; handlers that recurse deeply or keep large arrays need more.
+    #[must_use]
+    pub fn stack_size(mut self, len: usize) -> Self {
+        self.stack_size = len;
+        self
+    }
+
+    /// Checks what a setter cannot. `bind` calls it.
+    ///
+    /// # Errors
+    /// [`VstpError::Config`] with the setting and what to do.
+    pub fn validate(&self) -> Result<(), VstpError> {
+        for (setting, count) in [
+            ("max_connections", self.max_connections),
+            ("max_per_address", self.max_per_address),
+            ("max_handshakes", self.max_handshakes),
+        ] {
+            if count == 0 {
+                return Err(VstpError::config(setting, "zero would serve nobody"));
+            }
+        }
+        if self.stack_size < 64 * 1024 {
+            return Err(VstpError::config("stack_size", "a TLS handshake needs 64 KiB or more"));
+        }
+        self.tcp.validate()
+    }
+}

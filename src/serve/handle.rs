@@ -1,0 +1,235 @@
+//! [`ServerHandle`]: shuts a server down, from any thread, and tells what it does.
+
+use super::lifecycle::Lifecycle;
+use super::pool::Pool;
+use super::stats::{Counters, ServerStats};
+use crate::error::ClosedBy;
+use crate::net::clock;
+use crate::net::socket::Transport;
+use crate::net::stream;
+use crate::net::tcp::shared::Shared;
+use std::collections::HashMap;
+use std::net::{Shutdown, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+/// How long threads get to notice that they were cut off.
+const CUT_OFF: Duration = Duration::from_millis(200);
+
+/// What the threads of a server share.
+#[derive(Debug)]
+pub(super) struct ServerShared {
+    pub(super) local_addr: SocketAddr,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) pool: Pool,
+    pub(super) counters: Arc<Counters>,
+    /// Wakes the accept thread.
+    pub(super) wake_accept: Box<dyn Fn() + Send + Sync>,
+    /// Protects the list; no other lock is taken inside it.
+    connections: Mutex<HashMap<u64, Entry>>,
+    /// A connection left the list.
+    left: Condvar,
+    next_entry: AtomicU64,
+    /// What the first call of `shutdown` found; later ones return the same.
+    report: Mutex<Option<ShutdownReport>>,
+}
+
+/// A connection, from the moment it was accepted.
+#[derive(Debug)]
+struct Entry {
+    transport: Weak<dyn Transport>,
+    /// There once the handshake is over.
+    shared: Weak<Shared>,
+}
+
+/// What a shutdown found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Connections that were open when it began.
+    pub connections: usize,
+    /// Connections that did not end by themselves in time and were cut off.
+    pub cut_off: usize,
+    /// Handlers that are still running; their threads end when they return.
+    pub stuck: usize,
+}
+
+/// Place of a connection in its server's list; gives it back when dropped.
+#[derive(Debug)]
+pub(super) struct Registration {
+    server: Arc<ServerShared>,
+    id: u64,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.server.lock().remove(&self.id);
+        self.server.left.notify_all();
+    }
+}
+
+impl ServerShared {
+    pub(super) fn new(
+        local_addr: SocketAddr,
+        pool: Pool,
+        counters: Arc<Counters>,
+        wake_accept: Box<dyn Fn() + Send + Sync>,
+    ) -> Self {
+        Self {
+            local_addr,
+            lifecycle: Lifecycle::new(),
+            pool,
+            counters,
+            wake_accept,
+            connections: Mutex::default(),
+            left: Condvar::new(),
+            next_entry: AtomicU64::new(0),
+            report: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a connection whose handshake begins.
+    pub(super) fn register(self: &Arc<Self>, transport: &Arc<dyn Transport>) -> Registration {
+        let id = self.next_entry.fetch_add(1, Ordering::Relaxed);
+        let entry = Entry { transport: Arc::downgrade(transport), shared: Weak::new() };
+        self.lock().insert(id, entry);
+        Registration { server: Arc::clone(self), id }
+    }
+
+    /// Notes that its handshake is over.
+    pub(super) fn established(&self, registration: &Registration, shared: &Arc<Shared>) {
+        if let Some(entry) = self.lock().get_mut(&registration.id) {
+            entry.shared = Arc::downgrade(shared);
+        }
+        // Shutdown may have begun in between; then nobody else tells this connection.
+        if !self.lifecycle.is_running() {
+            drain(shared);
+        }
+    }
+
+    fn for_each(&self, mut act: impl FnMut(Option<Arc<Shared>>, Arc<dyn Transport>)) {
+        // Collected first: what is done to a connection may drop it, and so take the lock again.
+        let all: Vec<_> =
+            self.lock().values().map(|e| (e.shared.upgrade(), e.transport.upgrade())).collect();
+        for (shared, transport) in all {
+            if let Some(transport) = transport {
+                act(shared, transport);
+            }
+        }
+    }
+
+    /// Waits until all connections have ended; how many have not by the deadline.
+    fn wait_empty(&self, until: Option<Instant>) -> usize {
+        let mut connections = self.lock();
+        while !connections.is_empty() {
+            let left = until.map(|at| at.saturating_duration_since(clock::now()));
+            connections = match left {
+                Some(left) if left.is_zero() => return connections.len(),
+                Some(left) => {
+                    let waited = self.left.wait_timeout(connections, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.left.wait(connections).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        0
+    }
+}
+
+/// Tells the reader to end the session at the next pause. Ending the receiving direction wakes a
+/// reader that waits, and leaves it what has already arrived.
+fn drain(shared: &Shared) {
+    shared.draining.store(true, Ordering::Release);
+    // A connection that is gone needs no waking.
+    let _ = shared.transport.shutdown(Shutdown::Read);
+}
+
+/// Shuts a server down and tells what it does. Clones are handles of the same server; dropping one
+/// changes nothing.
+#[derive(Debug, Clone)]
+pub struct ServerHandle {
+    pub(super) server: Arc<ServerShared>,
+}
+
+impl ServerHandle {
+    /// The address that the server listens at.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.server.local_addr
+    }
+
+    /// What the server has done so far.
+    #[must_use]
+    pub fn stats(&self) -> ServerStats {
+        self.server.counters.snapshot()
+    }
+
+    /// Stops accepting, lets handlers finish, says goodbye on every connection, and cuts off what
+    /// is left after `grace`.
+    ///
+    /// A frame that has begun to arrive is still handled and answered. A second call, from
+    /// whatever thread, waits for the first and returns the same report. From inside a handler it
+    /// only begins the shutdown, since it cannot wait for itself.
+    ///
+    /// # Blocking
+    /// Until all connections have ended; at most `grace` and 200 ms.
+    pub fn shutdown(&self, grace: Duration) -> ShutdownReport {
+        let server = &self.server;
+        let connections = server.lock().len();
+        let until = clock::after(grace);
+        let first = server.lifecycle.begin_drain(until);
+        if first {
+            (server.wake_accept)();
+            server.for_each(|shared, transport| match shared {
+                Some(shared) => drain(&shared),
+                // Nothing was promised to a client in its handshake.
+                None => stream::abort(&*transport),
+            });
+        }
+        if server.pool.on_worker() {
+            // The wait for everybody else is left to a thread that is not part of it.
+            if first {
+                let handle = self.clone();
+                let spawned = std::thread::Builder::new()
+                    .name("vstp-shutdown".to_owned())
+                    .spawn(move || handle.finish(connections, until));
+                if spawned.is_err() {
+                    server.lifecycle.close();
+                }
+            }
+            return ShutdownReport { connections, ..ShutdownReport::default() };
+        }
+        if first {
+            return self.finish(connections, until);
+        }
+        server.lifecycle.wait_closed(until.and_then(|at| at.checked_add(2 * CUT_OFF)));
+        server.report.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or_default()
+    }
+
+    fn finish(&self, connections: usize, until: Option<Instant>) -> ShutdownReport {
+        let server = &self.server;
+        let cut_off = server.wait_empty(until);
+        server.for_each(|shared, transport| match shared {
+            Some(shared) => shared.abort(ClosedBy::Local),
+            None => stream::abort(&*transport),
+        });
+        let stuck = server.pool.join(clock::after(CUT_OFF));
+        let report = ShutdownReport { connections, cut_off, stuck };
+        *server.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+        server.lifecycle.close();
+        report
+    }
+
+    /// Waits until the server has shut down.
+    ///
+    /// # Blocking
+    /// Until then.
+    pub fn wait(&self) {
+        self.server.lifecycle.wait_closed(None);
+    }
+}

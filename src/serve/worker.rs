@@ -1,0 +1,135 @@
+//! The life of a served connection, on its worker thread: frame, handler, answer, until the end.
+//!
+//! The handler runs on the thread that read the frame, and the answer is written by it too: no
+//! hand-over between threads lies on the way of a request.
+
+use super::handle::ServerShared;
+use super::reply::{HandlerError, Reply};
+use super::session::Session;
+use crate::error::{ClosedBy, VstpError};
+use crate::net::clock;
+use crate::net::tcp::VstpTcpConnection;
+use crate::net::tcp::reader::Next;
+use crate::proto::session::error_frame;
+use crate::proto::{ErrorCode, keys};
+use crate::wire::{EncodeError, Frame};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// A handler with its return type forgotten.
+pub(super) type DynHandler = dyn Fn(&Session, Frame) -> Reply + Send + Sync;
+
+/// How often a connection that is being drained looks for frames that are still arriving.
+const DRAIN_TICK: Duration = Duration::from_millis(5);
+
+/// Serves the connection until it ends; the reason is logged, not returned, since nobody waits.
+pub(super) fn serve(
+    server: &ServerShared,
+    connection: VstpTcpConnection,
+    handler: &DynHandler,
+) {
+    let peer = connection.peer_addr();
+    match serve_until_end(server, connection, handler) {
+        Ok(()) => log::debug!("{peer}: session ended"),
+        Err(error) => log::debug!("{peer}: {error}"),
+    }
+}
+
+fn serve_until_end(
+    server: &ServerShared,
+    mut connection: VstpTcpConnection,
+    handler: &DynHandler,
+) -> Result<(), VstpError> {
+    let session = Session::new(Arc::clone(connection.shared()));
+    let mut said_bye = false;
+    loop {
+        match connection.next(None)? {
+            // After our goodbye nothing may be answered; the client knows from it that what it
+            // has sent since was not handled.
+            Next::Frame if said_bye => {}
+            Next::Frame => {
+                let request = connection.take();
+                answer(server, &mut connection, &session, request, handler)?;
+            }
+            Next::End => return Ok(()),
+            Next::Draining => {
+                if !said_bye && !connection.is_mid_frame() {
+                    connection.say_bye(ErrorCode::ShuttingDown)?;
+                    said_bye = true;
+                }
+                server.lifecycle.wait_closed(clock::after(DRAIN_TICK));
+                if server.lifecycle.is_closed() {
+                    return Err(VstpError::ConnectionClosed(ClosedBy::Local));
+                }
+            }
+            Next::TimedOut | Next::Established | Next::Acked(_) | Next::Pong(_) => {}
+        }
+    }
+}
+
+/// Calls the handler and sends what it returns.
+fn answer(
+    server: &ServerShared,
+    connection: &mut VstpTcpConnection,
+    session: &Session,
+    request: Frame,
+    handler: &DynHandler,
+) -> Result<(), VstpError> {
+    let id = request.header(keys::CORRELATION_ID).map(<[u8]>::to_vec);
+    // The frame is gone with the panic and the session is only read, so nothing half-done is seen.
+    let reply = catch_unwind(AssertUnwindSafe(|| handler(session, request)));
+    let reply = reply.unwrap_or_else(|_| {
+        server.counters.handler_panics.fetch_add(1, Ordering::Relaxed);
+        Reply::Error(HandlerError::new(ErrorCode::Handler, "the handler panicked"))
+    });
+    match reply {
+        Reply::None => Ok(()),
+        Reply::One(frame) => send(connection, frame, id.as_deref()),
+        Reply::Many(frames) => {
+            frames.into_iter().try_for_each(|frame| send(connection, frame, id.as_deref()))
+        }
+        Reply::Error(error) => refuse(connection, &error, id.as_deref()),
+    }
+}
+
+fn send(
+    connection: &mut VstpTcpConnection,
+    frame: Frame,
+    id: Option<&[u8]>,
+) -> Result<(), VstpError> {
+    let frame = match id {
+        Some(id) if frame.header(keys::CORRELATION_ID).is_none() => {
+            frame.with_header(keys::CORRELATION_ID, id)
+        }
+        _ => frame,
+    };
+    match connection.send(&frame) {
+        Err(VstpError::FrameTooLarge { size, limit }) => {
+            let error = EncodeError::FrameTooLarge { size, limit };
+            let error = HandlerError::new(ErrorCode::TooLarge, format!("the answer: {error}"));
+            refuse(connection, &error, id)
+        }
+        Err(VstpError::Encode(error)) => {
+            let error = HandlerError::new(ErrorCode::Handler, format!("the answer: {error}"));
+            refuse(connection, &error, id)
+        }
+        result => result,
+    }
+}
+
+/// Answers with ERR. Without a `correlation-id` the client takes it as the end of the session
+/// (spec 3.7), so it is the end here as well.
+fn refuse(
+    connection: &mut VstpTcpConnection,
+    error: &HandlerError,
+    id: Option<&[u8]>,
+) -> Result<(), VstpError> {
+    let frame = error_frame(error.code, &error.message, id);
+    if id.is_some() {
+        return connection.send(&frame);
+    }
+    connection.finish_with(&frame)?;
+    Err(VstpError::ConnectionClosed(ClosedBy::Error))
+}
