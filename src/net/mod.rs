@@ -6,7 +6,7 @@
 //! a host name and ends with the answer. The threads of a server are listed in [`crate::serve`].
 
 pub mod addr;
-pub(crate) mod clock;
+pub mod clock;
 pub(crate) mod random;
 pub(crate) mod socket;
 pub(crate) mod stream;

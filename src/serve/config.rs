@@ -21,7 +21,7 @@ pub struct ServerConfig {
     pub(crate) max_per_address: usize,
     pub(crate) max_handshakes: usize,
     pub(crate) new_per_address: Option<(u32, Duration)>,
-    pub(crate) backlog: u32,
+    pub(crate) backlog: u16,
     pub(crate) stack_size: usize,
 }
 
@@ -80,7 +80,7 @@ impl ServerConfig {
 
     /// Connections that the system keeps waiting. Default: 1,024.
     #[must_use]
-    pub fn backlog(mut self, count: u32) -> Self {
+    pub fn backlog(mut self, count: u16) -> Self {
         self.backlog = count;
         self
     }

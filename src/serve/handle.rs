@@ -1,7 +1,7 @@
 //! [`ServerHandle`]: shuts a server down, from any thread, and tells what it does.
 
-use super::accept::Acceptor;
 use super::lifecycle::Lifecycle;
+use super::listener::TcpAcceptor;
 use super::pool::Pool;
 use super::stats::{Counters, ServerStats};
 use crate::error::{ClosedBy, VstpError};
@@ -26,8 +26,8 @@ pub(super) struct ServerShared {
     pub(super) lifecycle: Lifecycle,
     pub(super) pool: Pool,
     pub(super) counters: Arc<Counters>,
-    /// Wakes the accept thread.
-    waker: Acceptor,
+    /// Wakes the accept thread. Weak, so that the port is free when that thread has ended.
+    acceptor: Weak<TcpAcceptor>,
     /// Protects the two values; no other lock is taken inside it.
     accepting: Mutex<Accepting>,
     /// Protects the list; no other lock is taken inside it.
@@ -81,13 +81,13 @@ impl Drop for Registration {
 }
 
 impl ServerShared {
-    pub(super) fn new(local_addr: SocketAddr, pool: Pool, waker: Acceptor) -> Self {
+    pub(super) fn new(local_addr: SocketAddr, pool: Pool, acceptor: Weak<TcpAcceptor>) -> Self {
         Self {
             local_addr,
-            lifecycle: Lifecycle::default(),
+            lifecycle: Lifecycle::new(),
             pool,
             counters: Arc::default(),
-            waker,
+            acceptor,
             accepting: Mutex::default(),
             connections: Mutex::default(),
             left: Condvar::new(),
@@ -159,9 +159,15 @@ impl ServerShared {
 
     /// Takes no more clients; connections that were handed out live on.
     pub(super) fn stop(&self) {
-        self.lifecycle.begin_drain();
-        self.waker.wake();
+        self.lifecycle.begin_drain(clock::now());
+        self.wake_accept();
         self.lifecycle.close();
+    }
+
+    fn wake_accept(&self) {
+        if let Some(acceptor) = self.acceptor.upgrade() {
+            acceptor.wake();
+        }
     }
 
     /// The error that ended the server, for the first who asks.
@@ -173,21 +179,15 @@ impl ServerShared {
     }
 
     /// Waits until all connections have ended; how many have not by the deadline.
-    fn wait_empty(&self, until: Option<Instant>) -> usize {
+    fn wait_empty(&self, until: Instant) -> usize {
         let mut connections = self.lock();
         while !connections.is_empty() {
-            let left = until.map(|at| at.saturating_duration_since(clock::now()));
-            connections = match left {
-                Some(left) if left.is_zero() => return connections.len(),
-                Some(left) => {
-                    let waited = self.left.wait_timeout(connections, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self
-                    .left
-                    .wait(connections)
-                    .unwrap_or_else(PoisonError::into_inner),
-            };
+            let left = until.saturating_duration_since(clock::now());
+            if left.is_zero() {
+                return connections.len();
+            }
+            let waited = self.left.wait_timeout(connections, left);
+            connections = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         0
     }
@@ -233,10 +233,10 @@ impl ServerHandle {
     pub fn shutdown(&self, grace: Duration) -> ShutdownReport {
         let server = &self.server;
         let connections = server.lock().len();
-        let until = clock::after(grace);
-        let first = server.lifecycle.begin_drain();
+        let until = clock::after_or_far(grace);
+        let first = server.lifecycle.begin_drain(until);
         if first {
-            server.waker.wake();
+            server.wake_accept();
             server.for_each(|shared, transport| match shared {
                 Some(shared) => drain(&shared),
                 // Nothing was promised to a client in its handshake.
@@ -262,9 +262,7 @@ impl ServerHandle {
         if first {
             return self.finish(connections, until);
         }
-        server
-            .lifecycle
-            .wait_closed(until.and_then(|at| at.checked_add(2 * CUT_OFF)));
+        server.lifecycle.wait_closed(until.checked_add(2 * CUT_OFF));
         server
             .report
             .lock()
@@ -272,14 +270,14 @@ impl ServerHandle {
             .unwrap_or_default()
     }
 
-    fn finish(&self, connections: usize, until: Option<Instant>) -> ShutdownReport {
+    fn finish(&self, connections: usize, until: Instant) -> ShutdownReport {
         let server = &self.server;
         let cut_off = server.wait_empty(until);
         server.for_each(|shared, transport| match shared {
             Some(shared) => shared.abort(ClosedBy::Local),
             None => stream::abort(&*transport),
         });
-        let stuck = server.pool.join(clock::after(CUT_OFF));
+        let stuck = server.pool.join(clock::after_or_far(CUT_OFF));
         if let Some(thread) = server.accepting().thread.take() {
             // It was woken, and it waits for nothing longer than a tick.
             let _ = thread.join();

@@ -9,19 +9,26 @@
 //! | `vstp-keeper` | 1 | its clock | shutdown | with the server |
 //! | `vstp-writer` | one per connection with a [`Sender`](crate::net::tcp::Sender) | the queue, the socket | a queued frame | with the last sender or the connection |
 //! | `vstp-shutdown` | 1, if a handler calls shutdown | connections that end | their end | then |
+//!
+//! Each structure here has one lock, held for a few instructions, and takes no other under it. None
+//! is held across a system call other than waiting on its own condition variable, and none while a
+//! job, a handler or a log runs.
 
-mod accept;
-mod addresses;
+pub mod accept;
+pub mod addresses;
 mod config;
 mod handle;
-mod lifecycle;
-mod log_limit;
-mod permits;
-mod pool;
+pub mod lifecycle;
+pub mod listener;
+pub mod log_limit;
+pub mod permits;
+pub mod pool;
 mod reply;
 mod session;
-mod stats;
+pub mod stats;
 mod tcp;
+#[cfg(test)]
+mod testing;
 mod worker;
 
 pub use config::ServerConfig;

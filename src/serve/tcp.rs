@@ -10,15 +10,17 @@
 //! The accept thread only accepts. A place is taken before `accept(2)`, so clients beyond the limit
 //! wait in the system's backlog; it is given back when the connection is dropped.
 
-use super::accept::{self, Acceptor};
-use super::addresses::Addresses;
+use super::accept;
+use super::addresses::{AddressLimits, AddressRefusal, Addresses};
 use super::config::ServerConfig;
 use super::handle::{Registration, ServerHandle, ServerShared};
+use super::listener::TcpAcceptor;
+use super::log_limit::LogLimit;
 use super::permits::{Permit, Permits};
-use super::pool::{Pool, Refused};
+use super::pool::{Pool, PoolConfig, RefusedReason};
 use super::reply::IntoReply;
 use super::session::Session;
-use super::stats::{Counters, count};
+use super::stats::{Active, HandshakeFailure, Refusal};
 use super::worker::{self, DynHandler};
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
@@ -30,9 +32,7 @@ use crate::net::tls::{TlsServerConfig, TlsSession};
 use crate::wire::Frame;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use socket2::SockRef;
-use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// so a client that says nothing holds up nobody.
 #[derive(Debug)]
 pub struct VstpTcpServer {
-    acceptor: Acceptor,
+    acceptor: Arc<TcpAcceptor>,
     tls: Option<TlsServerConfig>,
     config: ServerConfig,
     server: Arc<ServerShared>,
@@ -105,7 +105,7 @@ impl VstpTcpServer {
     ) -> Result<Self, VstpError> {
         config.validate()?;
         Self::new(
-            Acceptor::from_listener(listener).map_err(VstpError::Io)?,
+            TcpAcceptor::from_std(listener).map_err(VstpError::Io)?,
             tls,
             config,
         )
@@ -117,28 +117,30 @@ impl VstpTcpServer {
         config: ServerConfig,
     ) -> Result<Self, VstpError> {
         config.validate()?;
-        let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
-        for addr in addr
+        let addrs = addr
             .to_address()?
-            .resolve(clock::after(config.tcp.connect_timeout))?
-        {
-            result = Acceptor::bind(addr, config.backlog);
-            if result.is_ok() {
-                break;
-            }
-        }
-        Self::new(result.map_err(VstpError::Io)?, tls, config)
+            .resolve(clock::after(config.tcp.connect_timeout))?;
+        let acceptor = TcpAcceptor::bind(&addrs[..], config.backlog).map_err(VstpError::Io)?;
+        Self::new(acceptor, tls, config)
     }
 
     fn new(
-        acceptor: Acceptor,
+        acceptor: TcpAcceptor,
         tls: Option<TlsServerConfig>,
         config: ServerConfig,
     ) -> Result<Self, VstpError> {
         let local_addr = acceptor.local_addr().map_err(VstpError::Io)?;
-        let waker = acceptor.try_clone().map_err(VstpError::Io)?;
-        let pool = Pool::new(config.max_connections, config.stack_size);
-        let server = Arc::new(ServerShared::new(local_addr, pool, waker));
+        let acceptor = Arc::new(acceptor);
+        let pool = Pool::new(PoolConfig {
+            max_workers: config.max_connections,
+            stack_len: config.stack_size,
+            ..PoolConfig::default()
+        });
+        let server = Arc::new(ServerShared::new(
+            local_addr,
+            pool,
+            Arc::downgrade(&acceptor),
+        ));
         Ok(Self {
             acceptor,
             tls,
@@ -289,7 +291,7 @@ impl VstpTcpServer {
             keeper,
             then,
         });
-        let acceptor = self.acceptor.try_clone().map_err(VstpError::Io)?;
+        let acceptor = Arc::clone(&self.acceptor);
         let thread = std::thread::Builder::new()
             .name("vstp-accept".to_owned())
             .stack_size(128 * 1024)
@@ -327,35 +329,47 @@ enum Then {
 }
 
 /// The body of `vstp-accept`.
-fn accept_loop(acceptor: &Acceptor, context: &Arc<Context>) {
+fn accept_loop(acceptor: &TcpAcceptor, context: &Arc<Context>) {
     let Context { config, server, .. } = &**context;
     let places = Permits::new(config.max_connections);
     let slots = Permits::new(config.max_handshakes);
-    let addresses = Addresses::new(config.max_per_address, config.new_per_address);
+    let addresses = Addresses::new(AddressLimits {
+        connection_count: u32::try_from(config.max_per_address).unwrap_or(u32::MAX),
+        rate: config.new_per_address,
+    });
+    let no_thread = LogLimit::default();
     let place = || {
         let place = places.acquire(&server.lifecycle)?;
         Some((place, slots.acquire(&server.lifecycle)?))
     };
     let on_connection = |(place, slot): (Permit, Permit), stream: TcpStream, peer: SocketAddr| {
-        let Some(guard) = addresses.admit(peer.ip(), clock::now()) else {
-            count(&server.counters.refused_address);
-            return;
+        let guard = match addresses.admit(peer.ip(), clock::now()) {
+            Ok(guard) => guard,
+            Err(refusal) => {
+                server.counters.refused(match refusal {
+                    AddressRefusal::TooFast => Refusal::Rate,
+                    AddressRefusal::TooMany | AddressRefusal::TableFull => Refusal::PerAddress,
+                });
+                return;
+            }
         };
         let stream = Arc::new(stream);
         let registration = server.register(&stream);
-        let held = (place, guard, Gauge::up(&server.counters, |c| &c.active));
+        let held = (place, guard, server.counters.connection());
         let context = Arc::clone(context);
-        let slot = (slot, Gauge::up(&server.counters, |c| &c.handshakes));
+        let slot = (slot, server.counters.handshake());
         let job = move || welcome(&context, stream, registration, slot, held);
-        if let Err(refused) = server.pool.execute(Box::new(job)) {
-            count(&server.counters.refused_thread);
-            if let Refused::Spawn(error) = refused {
-                log::warn!("no thread for {peer}: {error}");
+        if let Err(refused) = server.pool.execute(job) {
+            server.counters.refused(Refusal::Resources);
+            if let RefusedReason::Spawn(error) = &refused.reason {
+                if let Some(more) = no_thread.allow("thread", clock::now()) {
+                    log::warn!("no thread for a connection: {error} ({more} more times)");
+                }
             }
         }
     };
     let (lifecycle, counters) = (&server.lifecycle, &*server.counters);
-    if let Err(error) = accept::run(acceptor, lifecycle, counters, place, on_connection) {
+    if let Err(error) = accept::run(acceptor, lifecycle, place, on_connection, counters) {
         log::error!("the listening socket failed: {error}");
         server.fail(error);
     }
@@ -366,19 +380,18 @@ fn welcome(
     context: &Context,
     stream: Arc<TcpStream>,
     registration: Registration,
-    (slot, handshakes): (Permit, Gauge),
+    (slot, handshakes): (Permit, Active),
     held: impl std::fmt::Debug + Send + 'static,
 ) {
     let server = &context.server;
     let connection = match shake_hands(context, Arc::clone(&stream)) {
         Ok(connection) => connection,
         Err(error) => {
-            let counter = match &error {
-                VstpError::Timeout(_) => &server.counters.handshake_timeouts,
-                VstpError::Tls(_) => &server.counters.handshake_tls,
-                _ => &server.counters.handshake_other,
-            };
-            count(counter);
+            server.counters.handshake_failed(match &error {
+                VstpError::Timeout(_) => HandshakeFailure::Timeout,
+                VstpError::Tls(_) => HandshakeFailure::Tls,
+                _ => HandshakeFailure::Protocol,
+            });
             log::debug!("handshake failed: {error}");
             return;
         }
@@ -410,27 +423,4 @@ fn shake_hands(context: &Context, stream: Arc<TcpStream>) -> Result<VstpTcpConne
     establish::set_options(SockRef::from(&*stream), config).map_err(VstpError::Io)?;
     let tls = context.tls.as_ref().map(TlsSession::server).transpose()?;
     establish::server(stream, tls, config)
-}
-
-/// Counts something that is going on.
-#[derive(Debug)]
-struct Gauge {
-    counters: Arc<Counters>,
-    which: fn(&Counters) -> &AtomicUsize,
-}
-
-impl Gauge {
-    fn up(counters: &Arc<Counters>, which: fn(&Counters) -> &AtomicUsize) -> Self {
-        which(counters).fetch_add(1, Ordering::Relaxed);
-        Self {
-            counters: Arc::clone(counters),
-            which,
-        }
-    }
-}
-
-impl Drop for Gauge {
-    fn drop(&mut self) {
-        (self.which)(&self.counters).fetch_sub(1, Ordering::Relaxed);
-    }
 }

@@ -15,7 +15,6 @@ use crate::proto::{ErrorCode, keys};
 use crate::wire::{EncodeError, Frame};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A handler with its return type forgotten.
@@ -46,6 +45,7 @@ fn serve_until_end(
             // has sent since was not handled.
             Next::Frame if said_bye => {}
             Next::Frame => {
+                server.counters.frame_in();
                 let request = connection.take();
                 answer(server, &mut connection, &session, request, handler)?;
             }
@@ -55,8 +55,7 @@ fn serve_until_end(
                     connection.say_bye(ErrorCode::ShuttingDown)?;
                     said_bye = true;
                 }
-                server.lifecycle.wait_closed(clock::after(DRAIN_TICK));
-                if server.lifecycle.is_closed() {
+                if server.lifecycle.wait_closed(clock::after(DRAIN_TICK)) {
                     return Err(VstpError::ConnectionClosed(ClosedBy::Local));
                 }
             }
@@ -77,10 +76,7 @@ fn answer(
     // The frame is gone with the panic and the session is only read, so nothing half-done is seen.
     let reply = catch_unwind(AssertUnwindSafe(|| handler(session, request)));
     let reply = reply.unwrap_or_else(|_| {
-        server
-            .counters
-            .handler_panics
-            .fetch_add(1, Ordering::Relaxed);
+        server.counters.handler_panicked();
         Reply::Error(HandlerError::new(
             ErrorCode::Handler,
             "the handler panicked",
