@@ -1,17 +1,19 @@
 //! [`ServerHandle`]: shuts a server down, from any thread, and tells what it does.
 
+use super::accept::Acceptor;
 use super::lifecycle::Lifecycle;
 use super::pool::Pool;
 use super::stats::{Counters, ServerStats};
-use crate::error::ClosedBy;
+use crate::error::{ClosedBy, VstpError};
 use crate::net::clock;
-use crate::net::socket::Transport;
 use crate::net::stream;
 use crate::net::tcp::shared::Shared;
 use std::collections::HashMap;
-use std::net::{Shutdown, SocketAddr};
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long threads get to notice that they were cut off.
@@ -25,7 +27,9 @@ pub(super) struct ServerShared {
     pub(super) pool: Pool,
     pub(super) counters: Arc<Counters>,
     /// Wakes the accept thread.
-    pub(super) wake_accept: Box<dyn Fn() + Send + Sync>,
+    waker: Acceptor,
+    /// Protects the two values; no other lock is taken inside it.
+    accepting: Mutex<Accepting>,
     /// Protects the list; no other lock is taken inside it.
     connections: Mutex<HashMap<u64, Entry>>,
     /// A connection left the list.
@@ -35,10 +39,17 @@ pub(super) struct ServerShared {
     report: Mutex<Option<ShutdownReport>>,
 }
 
+#[derive(Debug, Default)]
+struct Accepting {
+    thread: Option<JoinHandle<()>>,
+    /// Why the listening socket became unusable.
+    failure: Option<io::Error>,
+}
+
 /// A connection, from the moment it was accepted.
 #[derive(Debug)]
 struct Entry {
-    transport: Weak<dyn Transport>,
+    transport: Weak<TcpStream>,
     /// There once the handshake is over.
     shared: Weak<Shared>,
 }
@@ -73,15 +84,15 @@ impl ServerShared {
     pub(super) fn new(
         local_addr: SocketAddr,
         pool: Pool,
-        counters: Arc<Counters>,
-        wake_accept: Box<dyn Fn() + Send + Sync>,
+        waker: Acceptor,
     ) -> Self {
         Self {
             local_addr,
-            lifecycle: Lifecycle::new(),
+            lifecycle: Lifecycle::default(),
             pool,
-            counters,
-            wake_accept,
+            counters: Arc::default(),
+            waker,
+            accepting: Mutex::default(),
             connections: Mutex::default(),
             left: Condvar::new(),
             next_entry: AtomicU64::new(0),
@@ -94,7 +105,7 @@ impl ServerShared {
     }
 
     /// Notes a connection whose handshake begins.
-    pub(super) fn register(self: &Arc<Self>, transport: &Arc<dyn Transport>) -> Registration {
+    pub(super) fn register(self: &Arc<Self>, transport: &Arc<TcpStream>) -> Registration {
         let id = self.next_entry.fetch_add(1, Ordering::Relaxed);
         let entry = Entry { transport: Arc::downgrade(transport), shared: Weak::new() };
         self.lock().insert(id, entry);
@@ -112,7 +123,7 @@ impl ServerShared {
         }
     }
 
-    fn for_each(&self, mut act: impl FnMut(Option<Arc<Shared>>, Arc<dyn Transport>)) {
+    fn for_each(&self, mut act: impl FnMut(Option<Arc<Shared>>, Arc<TcpStream>)) {
         // Collected first: what is done to a connection may drop it, and so take the lock again.
         let all: Vec<_> =
             self.lock().values().map(|e| (e.shared.upgrade(), e.transport.upgrade())).collect();
@@ -121,6 +132,32 @@ impl ServerShared {
                 act(shared, transport);
             }
         }
+    }
+
+    fn accepting(&self) -> MutexGuard<'_, Accepting> {
+        self.accepting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_accept_thread(&self, thread: JoinHandle<()>) {
+        self.accepting().thread = Some(thread);
+    }
+
+    /// The listening socket is unusable: the server ends, and whoever waits for it learns why.
+    pub(super) fn fail(&self, error: io::Error) {
+        self.accepting().failure = Some(error);
+        self.stop();
+    }
+
+    /// Takes no more clients; connections that were handed out live on.
+    pub(super) fn stop(&self) {
+        self.lifecycle.begin_drain();
+        self.waker.wake();
+        self.lifecycle.close();
+    }
+
+    /// The error that ended the server, for the first who asks.
+    pub(super) fn take_failure(&self) -> Result<(), VstpError> {
+        self.accepting().failure.take().map_or(Ok(()), |error| Err(VstpError::Io(error)))
     }
 
     /// Waits until all connections have ended; how many have not by the deadline.
@@ -182,9 +219,9 @@ impl ServerHandle {
         let server = &self.server;
         let connections = server.lock().len();
         let until = clock::after(grace);
-        let first = server.lifecycle.begin_drain(until);
+        let first = server.lifecycle.begin_drain();
         if first {
-            (server.wake_accept)();
+            server.waker.wake();
             server.for_each(|shared, transport| match shared {
                 Some(shared) => drain(&shared),
                 // Nothing was promised to a client in its handshake.
@@ -219,6 +256,10 @@ impl ServerHandle {
             None => stream::abort(&*transport),
         });
         let stuck = server.pool.join(clock::after(CUT_OFF));
+        if let Some(thread) = server.accepting().thread.take() {
+            // It was woken, and it waits for nothing longer than a tick.
+            let _ = thread.join();
+        }
         let report = ShutdownReport { connections, cut_off, stuck };
         *server.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
         server.lifecycle.close();
@@ -229,7 +270,11 @@ impl ServerHandle {
     ///
     /// # Blocking
     /// Until then.
-    pub fn wait(&self) {
+    ///
+    /// # Errors
+    /// `Io` when the listening socket failed.
+    pub fn wait(&self) -> Result<(), VstpError> {
         self.server.lifecycle.wait_closed(None);
+        self.server.take_failure()
     }
 }

@@ -10,25 +10,407 @@
 //! The accept thread only accepts. A place is taken before `accept(2)`, so clients beyond the limit
 //! wait in the system's backlog; it is given back when the connection is dropped.
 
-use super::accept::{self, TcpAcceptor};
+use super::accept::{self, Acceptor};
 use super::addresses::Addresses;
 use super::config::ServerConfig;
-use super::handle::{ServerHandle, ServerShared};
-use super::permits::Permit;
+use super::handle::{Registration, ServerHandle, ServerShared};
+use super::permits::{Permit, Permits};
+use super::pool::{Pool, Refused};
 use super::reply::IntoReply;
 use super::session::Session;
-use super::worker;
+use super::stats::{Counters, count};
+use super::worker::{self, DynHandler};
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
 use crate::net::clock;
+use crate::net::tcp::VstpTcpConnection;
 use crate::net::tcp::establish;
 use crate::net::tcp::keeper::Keeper;
-use crate::net::tcp::VstpTcpConnection;
-#[cfg(feature = "tls")]
 use crate::net::tls::{TlsServerConfig, TlsSession};
 use crate::wire::Frame;
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use socket2::SockRef;
+use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How often a thread that waits for somebody else looks whether the server still runs.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A server for frames over TCP, with TLS 1.3 or in plaintext.
+///
+/// Use it in one of two ways: [`run`](Self::run) or [`spawn`](Self::spawn) with a handler, or
+/// [`accept`](Self::accept) connections one by one. Handshakes never happen in the caller's thread,
+/// so a client that says nothing holds up nobody.
+#[derive(Debug)]
+pub struct VstpTcpServer {
+    acceptor: Acceptor,
+    tls: Option<TlsServerConfig>,
+    config: ServerConfig,
+    server: Arc<ServerShared>,
+    /// Connections for [`Self::accept`], once it was called. Protects the start of the threads.
+    ready: Mutex<Option<Receiver<VstpTcpConnection>>>,
+}
+
+impl VstpTcpServer {
+    /// Listens with TLS 1.3 at `host:port`; port 0 lets the system choose.
+    ///
+    /// # Errors
+    /// `InvalidAddress`, or `Io` when the address cannot be bound.
+    #[cfg(feature = "tls")]
+    pub fn bind(addr: impl ToAddress, tls: TlsServerConfig) -> Result<Self, VstpError> {
+        Self::bind_with(addr, tls, ServerConfig::default())
+    }
+
+    /// [`bind`](Self::bind) with these settings.
+    ///
+    /// # Errors
+    /// As there, and `Config`.
+    #[cfg(feature = "tls")]
+    pub fn bind_with(
+        addr: impl ToAddress,
+        tls: TlsServerConfig,
+        config: ServerConfig,
+    ) -> Result<Self, VstpError> {
+        Self::listen(addr, Some(tls), config)
+    }
+
+    /// Listens in plaintext: everybody on the way can read and change the frames.
+    ///
+    /// # Errors
+    /// As [`bind_plain_with`](Self::bind_plain_with).
+    pub fn bind_plain(addr: impl ToAddress) -> Result<Self, VstpError> {
+        Self::bind_plain_with(addr, ServerConfig::default())
+    }
+
+    /// [`bind_plain`](Self::bind_plain) with these settings.
+    ///
+    /// # Errors
+    /// `InvalidAddress`, `Config`, or `Io` when the address cannot be bound.
+    pub fn bind_plain_with(
+        addr: impl ToAddress,
+        config: ServerConfig,
+    ) -> Result<Self, VstpError> {
+        Self::listen(addr, None, config)
+    }
+
+    /// Takes over a listener that is bound already: from a service manager, or a privileged port.
+    /// Without `tls` it speaks plaintext.
+    ///
+    /// # Errors
+    /// `Config`, or `Io`.
+    pub fn from_listener(
+        listener: TcpListener,
+        tls: Option<TlsServerConfig>,
+        config: ServerConfig,
+    ) -> Result<Self, VstpError> {
+        config.validate()?;
+        Self::new(Acceptor::from_listener(listener).map_err(VstpError::Io)?, tls, config)
+    }
+
+    fn listen(
+        addr: impl ToAddress,
+        tls: Option<TlsServerConfig>,
+        config: ServerConfig,
+    ) -> Result<Self, VstpError> {
+        config.validate()?;
+        let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
+        for addr in addr.to_address()?.resolve(clock::after(config.tcp.connect_timeout))? {
+            result = Acceptor::bind(addr, config.backlog);
+            if result.is_ok() {
+                break;
+            }
+        }
+        Self::new(result.map_err(VstpError::Io)?, tls, config)
+    }
+
+    fn new(
+        acceptor: Acceptor,
+        tls: Option<TlsServerConfig>,
+        config: ServerConfig,
+    ) -> Result<Self, VstpError> {
+        let local_addr = acceptor.local_addr().map_err(VstpError::Io)?;
+        let waker = acceptor.try_clone().map_err(VstpError::Io)?;
+        let pool = Pool::new(config.max_connections, config.stack_size);
+        let server = Arc::new(ServerShared::new(local_addr, pool, waker));
+        Ok(Self { acceptor, tls, config, server, ready: Mutex::new(None) })
+    }
+
+    /// The address that it listens at.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.server.local_addr
+    }
+
+    /// A handle that shuts it down from another thread.
+    #[must_use]
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle { server: Arc::clone(&self.server) }
+    }
+
+    /// Serves until it is shut down by a [`handle`](Self::handle).
+    ///
+    /// The handler gets each message with the [`Session`] that it came from. It may answer nothing
+    /// (`()`), a frame, several (`Vec<Frame>`), or an error; see [`IntoReply`]. It runs on the
+    /// connection's own thread, so it may block; other connections go on. The request's
+    /// `correlation-id` is copied to its answers.
+    ///
+    /// # Blocking
+    /// Until the server is shut down.
+    ///
+    /// # Errors
+    /// `Io` when the threads cannot be started, or the listening socket fails.
+    ///
+    /// # Example
+    /// ```no_run
+    /// use vstp::serve::Session;
+    /// use vstp::{Frame, VstpTcpServer};
+    /// let server = VstpTcpServer::bind_plain("127.0.0.1:7000")?;
+    /// server.run(|_session: &Session, frame: Frame| Frame::data(frame.payload))?;
+    /// # Ok::<(), vstp::VstpError>(())
+    /// ```
+    pub fn run<F, R>(self, handler: F) -> Result<(), VstpError>
+    where
+        F: Fn(&Session, Frame) -> R + Send + Sync + 'static,
+        R: IntoReply,
+    {
+        self.spawn(handler)?.wait()
+    }
+
+    /// Serves in the background.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn spawn<F, R>(self, handler: F) -> Result<ServerHandle, VstpError>
+    where
+        F: Fn(&Session, Frame) -> R + Send + Sync + 'static,
+        R: IntoReply,
+    {
+        let handler: Arc<DynHandler> =
+            Arc::new(move |session, frame| handler(session, frame).into_reply());
+        self.start(Then::Serve { handler })?;
+        Ok(self.handle())
+    }
+
+    /// Waits for the next client whose handshake has succeeded.
+    ///
+    /// # Blocking
+    /// Until then, or until the server is shut down.
+    ///
+    /// # Errors
+    /// - `ConnectionClosed(Local)`: the server was shut down.
+    /// - `Io`: the threads cannot be started, or the listening socket fails.
+    ///
+    /// # Example
+    /// ```
+    /// use vstp::{Frame, VstpTcpClient, VstpTcpServer};
+    /// let server = VstpTcpServer::bind_plain("127.0.0.1:0")?;
+    /// let mut client = VstpTcpClient::connect_plain(server.local_addr())?;
+    /// let mut connection = server.accept()?;
+    /// client.send(&Frame::data("hello"))?;
+    /// assert_eq!(connection.recv()?, Some(Frame::data("hello")));
+    /// # Ok::<(), vstp::VstpError>(())
+    /// ```
+    pub fn accept(&self) -> Result<VstpTcpConnection, VstpError> {
+        self.accept_until(None)
+    }
+
+    /// [`accept`](Self::accept) for at most this long.
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there, and `Timeout(Connect)`.
+    pub fn accept_timeout(&self, timeout: Duration) -> Result<VstpTcpConnection, VstpError> {
+        self.accept_until(clock::after(timeout))
+    }
+
+    fn accept_until(&self, until: Option<Instant>) -> Result<VstpTcpConnection, VstpError> {
+        let ready = self.ready()?;
+        loop {
+            let left = until.map(|at| at.saturating_duration_since(clock::now()));
+            match ready.recv_timeout(left.unwrap_or(TICK).min(TICK)) {
+                Ok(connection) => {
+                    connection.shared().accepted();
+                    return Ok(connection);
+                }
+                Err(RecvTimeoutError::Timeout) if left.is_some_and(|left| left.is_zero()) => {
+                    return Err(VstpError::Timeout(TimeoutKind::Connect));
+                }
+                Err(RecvTimeoutError::Timeout) if self.server.lifecycle.is_running() => {}
+                Err(_) => {
+                    self.server.take_failure()?;
+                    return Err(VstpError::ConnectionClosed(ClosedBy::Local));
+                }
+            }
+        }
+    }
+
+    /// Starts the threads at the first call.
+    fn ready(&self) -> Result<Receiver<VstpTcpConnection>, VstpError> {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(receiver) = &*ready {
+            return Ok(receiver.clone());
+        }
+        // Connections that nobody has taken yet keep their handshake slot, so this is never full.
+        let (sender, receiver) = bounded(self.config.max_handshakes);
+        self.start(Then::Hand { ready: sender })?;
+        *ready = Some(receiver.clone());
+        Ok(receiver)
+    }
+
+    fn start(&self, then: Then) -> Result<(), VstpError> {
+        let keeper =
+            self.config.tcp.keepalive_interval.map(Keeper::start).transpose().map_err(VstpError::Io)?;
+        let context = Arc::new(Context {
+            tls: self.tls.clone(),
+            config: self.config.clone(),
+            server: Arc::clone(&self.server),
+            keeper,
+            then,
+        });
+        let acceptor = self.acceptor.try_clone().map_err(VstpError::Io)?;
+        let thread = std::thread::Builder::new()
+            .name("vstp-accept".to_owned())
+            .stack_size(128 * 1024)
+            .spawn(move || accept_loop(&acceptor, &context))
+            .map_err(VstpError::Io)?;
+        self.server.set_accept_thread(thread);
+        Ok(())
+    }
+}
+
+/// A server that was never started, or whose connections were accepted one by one, ends with the
+/// value; one that was [spawned](VstpTcpServer::spawn) lives on until its handle shuts it down.
+impl Drop for VstpTcpServer {
+    fn drop(&mut self) {
+        let ready = self.ready.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if ready.take().is_some() {
+            self.server.stop();
+        }
+    }
+}
+
+/// What every connection of a server needs.
+struct Context {
+    tls: Option<TlsServerConfig>,
+    config: ServerConfig,
+    server: Arc<ServerShared>,
+    keeper: Option<Keeper>,
+    then: Then,
+}
+
+/// What follows the handshake.
+enum Then {
+    Serve { handler: Arc<DynHandler> },
+    Hand { ready: Sender<VstpTcpConnection> },
+}
+
+/// The body of `vstp-accept`.
+fn accept_loop(acceptor: &Acceptor, context: &Arc<Context>) {
+    let Context { config, server, .. } = &**context;
+    let places = Permits::new(config.max_connections);
+    let slots = Permits::new(config.max_handshakes);
+    let addresses = Addresses::new(config.max_per_address, config.new_per_address);
+    let place = || {
+        let place = places.acquire(&server.lifecycle)?;
+        Some((place, slots.acquire(&server.lifecycle)?))
+    };
+    let on_connection = |(place, slot): (Permit, Permit), stream: TcpStream, peer: SocketAddr| {
+        let Some(guard) = addresses.admit(peer.ip(), clock::now()) else {
+            count(&server.counters.refused_address);
+            return;
+        };
+        let stream = Arc::new(stream);
+        let registration = server.register(&stream);
+        let held = (place, guard, Gauge::up(&server.counters, |c| &c.active));
+        let context = Arc::clone(context);
+        let slot = (slot, Gauge::up(&server.counters, |c| &c.handshakes));
+        let job = move || welcome(&context, stream, registration, slot, held);
+        if let Err(refused) = server.pool.execute(Box::new(job)) {
+            count(&server.counters.refused_thread);
+            if let Refused::Spawn(error) = refused {
+                log::warn!("no thread for {peer}: {error}");
+            }
+        }
+    };
+    let (lifecycle, counters) = (&server.lifecycle, &*server.counters);
+    if let Err(error) = accept::run(acceptor, lifecycle, counters, place, on_connection) {
+        log::error!("the listening socket failed: {error}");
+        server.fail(error);
+    }
+}
+
+/// The first part of a connection's life on its worker: the handshake; then what the server does.
+fn welcome(
+    context: &Context,
+    stream: Arc<TcpStream>,
+    registration: Registration,
+    (slot, handshakes): (Permit, Gauge),
+    held: impl std::fmt::Debug + Send + 'static,
+) {
+    let server = &context.server;
+    let connection = match shake_hands(context, Arc::clone(&stream)) {
+        Ok(connection) => connection,
+        Err(error) => {
+            let counter = match &error {
+                VstpError::Timeout(_) => &server.counters.handshake_timeouts,
+                VstpError::Tls(_) => &server.counters.handshake_tls,
+                _ => &server.counters.handshake_other,
+            };
+            count(counter);
+            log::debug!("handshake failed: {error}");
+            return;
+        }
+    };
+    drop(handshakes);
+    let shared = Arc::clone(connection.shared());
+    if let Some(keeper) = &context.keeper {
+        keeper.watch(&shared);
+    }
+    server.established(&registration, &shared);
+    shared.keep((held, registration));
+    match &context.then {
+        Then::Serve { handler } => {
+            drop(slot);
+            worker::serve(server, connection, &**handler);
+        }
+        // The slot stays taken until the connection is accepted: that bounds how many wait.
+        Then::Hand { ready } => {
+            shared.keep_until_accepted(slot);
+            // A channel with room for every slot is never full; without a receiver the server is
+            // gone, and the connection goes with it.
+            let _ = ready.try_send(connection);
+        }
+    }
+}
+
+fn shake_hands(context: &Context, stream: Arc<TcpStream>) -> Result<VstpTcpConnection, VstpError> {
+    let config = &context.config.tcp;
+    establish::set_options(SockRef::from(&*stream), config).map_err(VstpError::Io)?;
+    let tls = context.tls.as_ref().map(TlsSession::server).transpose()?;
+    establish::server(stream, tls, config)
+}
+
+/// Counts something that is going on.
+#[derive(Debug)]
+struct Gauge {
+    counters: Arc<Counters>,
+    which: fn(&Counters) -> &AtomicUsize,
+}
+
+impl Gauge {
+    fn up(counters: &Arc<Counters>, which: fn(&Counters) -> &AtomicUsize) -> Self {
+        which(counters).fetch_add(1, Ordering::Relaxed);
+        Self { counters: Arc::clone(counters), which }
+    }
+}
+
+impl Drop for Gauge {
+    fn drop(&mut self) {
+        (self.which)(&self.counters).fetch_sub(1, Ordering::Relaxed);
+    }
+}

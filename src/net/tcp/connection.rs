@@ -11,6 +11,7 @@ use super::stats::ConnectionStats;
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::net::tls::PeerInfo;
 use crate::net::{clock, random};
+use crate::proto::ErrorCode;
 use crate::proto::keys::{self, Features};
 use crate::wire::{Flags, Frame, FrameRef, FrameType};
 use std::collections::VecDeque;
@@ -330,6 +331,16 @@ impl VstpTcpConnection {
     pub fn close_sending(&mut self) -> Result<(), VstpError> {
         self.feed.flush()?;
         self.shared.say_bye(None, clock::after(self.config.close_timeout))
+    }
+
+    /// Says goodbye for this reason; the client's goodbye is still awaited.
+    pub(crate) fn say_bye(&self, code: ErrorCode) -> Result<(), VstpError> {
+        self.shared.say_bye(Some(code), clock::after(self.config.close_timeout))
+    }
+
+    /// Ends the sending direction with this frame.
+    pub(crate) fn finish_with(&mut self, last: &Frame) -> Result<(), VstpError> {
+        self.reader.finish_with(last)
     }
 
     // Parts.

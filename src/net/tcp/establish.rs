@@ -40,7 +40,7 @@ pub(crate) fn client(
     let security = security(tls.as_ref());
     let session = Session::client(session_config(config), security);
     let keeper = config.keepalive_interval.map(Keeper::start).transpose().map_err(VstpError::Io)?;
-    let (mut reader, shared) = open(stream, tls, session, config, until)?;
+    let (mut reader, shared) = open(Arc::new(stream), tls, session, config, until)?;
     if let Some(keeper) = &keeper {
         keeper.watch(&shared);
     }
@@ -62,7 +62,7 @@ pub(crate) fn client(
 /// The server's part: returns when WELCOME has been sent, or with the first frame of a plaintext
 /// session without HELLO.
 pub(crate) fn server(
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     tls: Option<TlsSession>,
     config: &TcpConfig,
 ) -> Result<VstpTcpConnection, VstpError> {
@@ -90,7 +90,7 @@ fn session_config(config: &TcpConfig) -> SessionConfig {
 
 /// The TLS handshake, where there is one, and the parts of a connection.
 fn open(
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     tls: Option<TlsSession>,
     session: Session,
     config: &TcpConfig,
@@ -100,7 +100,7 @@ fn open(
         stream.local_addr().map_err(stream::closed_or_io)?,
         stream.peer_addr().map_err(stream::closed_or_io)?,
     );
-    let transport: Arc<dyn Transport> = Arc::new(stream);
+    let transport: Arc<dyn Transport> = stream;
     let (read, write, tls) = halves(&transport, tls, config.spin, until)?;
     let framing = Framing {
         trailer: if tls.is_some() { Trailer::WhenFlagged } else { Trailer::Always },

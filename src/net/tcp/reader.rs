@@ -368,6 +368,14 @@ impl Reader {
         violation.into()
     }
 
+    /// Ends the connection with this frame, an ERR.
+    pub(crate) fn finish_with(&mut self, last: &Frame) -> Result<(), VstpError> {
+        let until = clock::after(FAREWELL);
+        self.shared.outbox.finish(Some(last), ClosedBy::Error, until)?;
+        self.linger(until);
+        Ok(())
+    }
+
     /// Reads and forgets what the peer is still sending, within bounds. Closing a socket with
     /// unread bytes resets it, and a reset can destroy the ERR on its way.
     fn linger(&mut self, until: Option<Instant>) {

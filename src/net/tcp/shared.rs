@@ -44,6 +44,7 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 struct Belongings {
     permits: Vec<Box<dyn Permit>>,
+    until_accepted: Option<Box<dyn Permit>>,
     writer_thread: Option<JoinHandle<()>>,
 }
 
@@ -106,6 +107,16 @@ impl Shared {
         self.belongings().permits.push(Box::new(permit));
     }
 
+    /// Keeps something until [`Self::accepted`].
+    pub(crate) fn keep_until_accepted(&self, permit: impl Permit) {
+        self.belongings().until_accepted = Some(Box::new(permit));
+    }
+
+    /// The application has taken the connection over.
+    pub(crate) fn accepted(&self) {
+        self.belongings().until_accepted = None;
+    }
+
     fn belongings(&self) -> std::sync::MutexGuard<'_, Belongings> {
         self.belongings.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -155,11 +166,8 @@ impl Shared {
         let bye = if said { None } else { self.bye(None) };
         self.outbox.finish_now(bye.as_ref(), ClosedBy::Local);
         stream::abort(&*self.transport);
-        let (permits, thread) = {
-            let mut belongings = self.belongings();
-            (std::mem::take(&mut belongings.permits), belongings.writer_thread.take())
-        };
-        drop(permits);
+        // Taken out first: giving a permit back may take other locks.
+        let Belongings { writer_thread: thread, .. } = std::mem::take(&mut *self.belongings());
         if let Some(thread) = thread.filter(|t| t.thread().id() != std::thread::current().id()) {
             // It was woken by the closed outbox and the closed socket, so it ends now.
             let _ = thread.join();

@@ -1,0 +1,20 @@
+//! Sockets, clocks and TLS: the only rooms that own them.
+//!
+//! Threads of a client: `vstp-keeper`, one per connection with a keep-alive interval, sends PING
+//! when the connection is silent and ends with it; `vstp-writer`, one per connection with a
+//! [`Sender`](tcp::Sender), writes its queue and ends with the last sender; `vstp-resolve` looks up
+//! a host name and ends with the answer. The threads of a server are listed in [`crate::serve`].
+
+pub mod addr;
+pub(crate) mod clock;
+pub(crate) mod random;
+pub(crate) mod socket;
+pub(crate) mod stream;
+pub mod tcp;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+pub mod tls;
+
+pub use addr::{Address, ToAddress};
