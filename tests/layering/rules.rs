@@ -1,6 +1,6 @@
 //! The rules, each a function that adds what it finds.
 
-use crate::tree::{Module, Target, Tree, is_test_file};
+use crate::tree::{Module, Target, Tree};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Top-level modules and their layer; an import goes to the same layer or a lower one.
@@ -49,7 +49,7 @@ fn layer(module: &Module) -> Option<u8> {
 pub(crate) fn findings(sources: &[(String, String)]) -> Vec<String> {
     let tree = Tree::new(sources);
     let mut out = BTreeSet::new();
-    for (file, text) in sources.iter().filter(|(file, _)| is_test_file(file)) {
+    for (file, text) in sources {
         if !text.starts_with("//!") {
             out.insert(format!(
                 "{file}:1: no `//!` at the top; say what the file is, what it is not, who drives it"
@@ -69,11 +69,6 @@ pub(crate) fn findings(sources: &[(String, String)]) -> Vec<String> {
 
 fn shape(module: &Module, out: &mut BTreeSet<String>) {
     let file = &module.file;
-    if !module.opens_with_docs {
-        out.insert(format!(
-            "{file}:1: no `//!` at the top; say what the file is, what it is not, who drives it"
-        ));
-    }
     if module.lines > MAX_LINES {
         let lines = module.lines;
         out.insert(format!("{file}:{MAX_LINES}: {lines} lines without tests, over {MAX_LINES}; split it by what changes together"));

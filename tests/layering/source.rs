@@ -14,7 +14,7 @@ fn is_word(c: char) -> bool {
 }
 
 /// The text with comments and literals blanked; lines stay where they are.
-pub(crate) fn strip(text: &str) -> String {
+fn strip(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let at = |i: usize| chars.get(i).copied().unwrap_or('\0');
     let mut out = String::with_capacity(text.len());
@@ -96,7 +96,7 @@ fn end_of_raw_string(chars: &[char], start: usize) -> Option<usize> {
     )
 }
 
-pub(crate) fn tokens(stripped: &str) -> Vec<Token> {
+fn tokens(stripped: &str) -> Vec<Token> {
     let mut out: Vec<Token> = Vec::new();
     for (line, text) in stripped.lines().enumerate() {
         let mut rest = text;
@@ -120,31 +120,44 @@ pub(crate) fn tokens(stripped: &str) -> Vec<Token> {
     out
 }
 
-/// Takes the items marked `#[cfg(test)]` or `#[cfg(all(test, …))]` out; returns how many lines they had.
-pub(crate) fn without_tests(tokens: Vec<Token>) -> (Vec<Token>, usize) {
-    let mut out = Vec::new();
+/// The tokens of a file, apart from its tests.
+pub(crate) struct Code {
+    pub(crate) tokens: Vec<Token>,
+    /// Lines that belong to tests.
+    pub(crate) test_lines: usize,
+    /// Child modules that exist for tests only.
+    pub(crate) test_modules: Vec<String>,
+}
+
+/// Takes out what is marked `#[cfg(test)]` or `#[cfg(all(test, ...))]`.
+pub(crate) fn code(text: &str) -> Code {
+    let all = tokens(&strip(text));
+    let word = |i: usize| all.get(i).map_or("", |t| t.text.as_str());
+    let mut kept = Vec::new();
     let mut lines = BTreeSet::new();
+    let mut test_modules = Vec::new();
     let mut i = 0;
-    while i < tokens.len() {
-        let follows = |pattern: &[&str]| {
-            tokens[i..]
-                .iter()
-                .map(|t| t.text.as_str())
-                .take(pattern.len())
-                .eq(pattern.iter().copied())
-        };
-        if follows(&["#", "[", "cfg", "(", "test", ")"])
-            || follows(&["#", "[", "cfg", "(", "all", "(", "test"])
+    while i < all.len() {
+        let begins = |words: &[&str]| words.iter().enumerate().all(|(k, w)| word(i + k) == *w);
+        if begins(&["#", "[", "cfg", "(", "test", ")"])
+            || begins(&["#", "[", "cfg", "(", "all", "(", "test"])
         {
-            let end = end_of_item(&tokens, i);
-            lines.extend(tokens[i].line..=tokens[end - 1].line);
+            let end = end_of_item(&all, i);
+            lines.extend(all[i].line..=all[end - 1].line);
+            if word(end - 3) == "mod" {
+                test_modules.push(word(end - 2).to_owned());
+            }
             i = end;
         } else {
-            out.push(tokens[i].clone());
+            kept.push(all[i].clone());
             i += 1;
         }
     }
-    (out, lines.len())
+    Code {
+        tokens: kept,
+        test_lines: lines.len(),
+        test_modules,
+    }
 }
 
 /// The index after the item, field or statement that begins, with its attributes, at `start`.

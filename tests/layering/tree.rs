@@ -1,6 +1,6 @@
 //! The files as a tree of modules, and where a path in one of them leads.
 
-use crate::source::{Mention, Token, mentions, strip, tokens, without_tests};
+use crate::source::{Mention, Token, code, mentions};
 use std::collections::BTreeMap;
 
 #[derive(Debug)]
@@ -11,19 +11,19 @@ pub(crate) struct Module {
     pub(crate) tokens: Vec<Token>,
     pub(crate) mentions: Vec<Mention>,
     pub(crate) lines: usize,
-    pub(crate) opens_with_docs: bool,
+    test_modules: Vec<String>,
 }
 
 impl Module {
     pub(crate) fn new(file: &str, text: &str) -> Self {
-        let (tokens, test_lines) = without_tests(tokens(&strip(text)));
+        let code = code(text);
         Self {
             file: file.to_owned(),
             path: module_path(file),
-            mentions: mentions(&tokens),
-            tokens,
-            lines: text.lines().count() - test_lines,
-            opens_with_docs: text.starts_with("//!"),
+            mentions: mentions(&code.tokens),
+            tokens: code.tokens,
+            lines: text.lines().count() - code.test_lines,
+            test_modules: code.test_modules,
         }
     }
 
@@ -55,8 +55,8 @@ fn module_path(file: &str) -> Vec<String> {
     path
 }
 
-/// Unit tests in files of their own; only their `//!` is looked at.
-pub(crate) fn is_test_file(file: &str) -> bool {
+/// Unit tests in files of their own.
+fn is_test_file(file: &str) -> bool {
     file.ends_with("/tests.rs") || file.contains("/tests/")
 }
 
@@ -78,11 +78,20 @@ pub(crate) struct Tree {
 
 impl Tree {
     pub(crate) fn new(sources: &[(String, String)]) -> Self {
-        let modules: Vec<_> = sources
+        let mut modules: Vec<_> = sources
             .iter()
             .filter(|(file, _)| !is_test_file(file))
             .map(|(file, text)| Module::new(file, text))
             .collect();
+        let for_tests: Vec<_> = modules
+            .iter()
+            .flat_map(|m| {
+                m.test_modules
+                    .iter()
+                    .map(|name| [&*m.path, &[name.clone()]].concat())
+            })
+            .collect();
+        modules.retain(|m| !for_tests.iter().any(|path| m.path.starts_with(path)));
         let by_path = modules
             .iter()
             .enumerate()
