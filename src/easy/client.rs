@@ -50,8 +50,11 @@ impl VstpClient {
     /// As there; and `Config` when there are no certificates for development yet.
     pub fn connect_tcp(addr: impl ToAddress) -> Result<Self, VstpError> {
         let addr = addr.to_address()?;
-        let tls =
-            if addr.is_loopback() { dev::client()? } else { TlsClientConfig::builder().build()? };
+        let tls = if addr.is_loopback() {
+            dev::client()?
+        } else {
+            TlsClientConfig::builder().build()?
+        };
         Self::connect_tcp_with(addr, &tls, TcpConfig::default())
     }
 
@@ -82,7 +85,11 @@ impl VstpClient {
     }
 
     fn new(client: VstpTcpClient) -> Self {
-        Self { client, next_correlation: 1, inbox: VecDeque::new() }
+        Self {
+            client,
+            next_correlation: 1,
+            inbox: VecDeque::new(),
+        }
     }
 
     /// Sends a message and does not wait for an answer.
@@ -148,7 +155,9 @@ impl VstpClient {
         if let Some(frame) = self.inbox.pop_front() {
             return Ok(frame);
         }
-        self.client.recv()?.ok_or(VstpError::ConnectionClosed(ClosedBy::Peer(None)))
+        self.client
+            .recv()?
+            .ok_or(VstpError::ConnectionClosed(ClosedBy::Peer(None)))
     }
 
     /// Sends a request and waits for its answer; other messages are kept for `receive`.
@@ -224,8 +233,7 @@ fn is_late(answered: Option<&[u8]>, current: &str) -> bool {
 }
 
 fn encode<T: Serialize + ?Sized>(message: &T) -> Result<Frame, VstpError> {
-    let payload =
-        serde_json::to_vec(message).map_err(|e| VstpError::Serialization(Box::new(e)))?;
+    let payload = serde_json::to_vec(message).map_err(|e| VstpError::Serialization(Box::new(e)))?;
     Ok(Frame::data(payload).with_header(keys::CONTENT_TYPE, JSON))
 }
 

@@ -56,18 +56,19 @@ impl VstpServer {
         tls: TlsServerConfig,
         config: ServerConfig,
     ) -> Result<Self, VstpError> {
-        Ok(Self { server: VstpTcpServer::bind_with(addr, tls, config)? })
+        Ok(Self {
+            server: VstpTcpServer::bind_with(addr, tls, config)?,
+        })
     }
 
     /// Listens in plaintext: everybody on the way can read and change the messages.
     ///
     /// # Errors
     /// As [`VstpTcpServer::bind_plain_with`].
-    pub fn bind_tcp_plain(
-        addr: impl ToAddress,
-        config: ServerConfig,
-    ) -> Result<Self, VstpError> {
-        Ok(Self { server: VstpTcpServer::bind_plain_with(addr, config)? })
+    pub fn bind_tcp_plain(addr: impl ToAddress, config: ServerConfig) -> Result<Self, VstpError> {
+        Ok(Self {
+            server: VstpTcpServer::bind_plain_with(addr, config)?,
+        })
     }
 
     /// The address that it listens at.
@@ -102,7 +103,8 @@ impl VstpServer {
         R: Serialize,
         E: Into<HandlerError>,
     {
-        self.server.run(move |_: &Session, frame: Frame| answer(&handler, &frame))
+        self.server
+            .run(move |_: &Session, frame: Frame| answer(&handler, &frame))
     }
 
     /// Serves in the background.
@@ -118,7 +120,8 @@ impl VstpServer {
         R: Serialize,
         E: Into<HandlerError>,
     {
-        self.server.spawn(move |_: &Session, frame: Frame| answer(&handler, &frame))
+        self.server
+            .spawn(move |_: &Session, frame: Frame| answer(&handler, &frame))
     }
 }
 

@@ -64,7 +64,11 @@ impl Address {
             return Ok(vec![SocketAddr::new(ip, self.port)]);
         }
         let (host, port) = (self.host.clone(), self.port);
-        let look_up = move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
+        let look_up = move || {
+            (host.as_str(), port)
+                .to_socket_addrs()
+                .map(Iterator::collect)
+        };
         let found: std::io::Result<Vec<SocketAddr>> = match until {
             None => look_up(),
             Some(at) => {
@@ -139,13 +143,19 @@ impl FromStr for Address {
         if host.is_empty() || !(host.contains(':') || host.bytes().all(plausible)) {
             return Err(invalid());
         }
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
     }
 }
 
 impl From<SocketAddr> for Address {
     fn from(addr: SocketAddr) -> Self {
-        Self { host: addr.ip().to_string(), port: addr.port() }
+        Self {
+            host: addr.ip().to_string(),
+            port: addr.port(),
+        }
     }
 }
 
@@ -228,23 +238,38 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_address() {
-        for text in ["", ":80", "a:b", "a:70000", "a:+1", "[::1", "[::1]x", "[a]:1", "a b:1", "a:"] {
+        for text in [
+            "", ":80", "a:b", "a:70000", "a:+1", "[::1", "[::1]x", "[a]:1", "a b:1", "a:",
+        ] {
             let result = text.parse::<Address>();
-            assert!(matches!(result, Err(VstpError::InvalidAddress(_))), "{text}");
+            assert!(
+                matches!(result, Err(VstpError::InvalidAddress(_))),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn families_take_turns() {
         let addr = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let all = ["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1"].map(addr).to_vec();
-        let want = ["[::1]:1", "1.1.1.1:1", "[::2]:1", "[::3]:1"].map(addr).to_vec();
+        let all = ["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1"]
+            .map(addr)
+            .to_vec();
+        let want = ["[::1]:1", "1.1.1.1:1", "[::2]:1", "[::3]:1"]
+            .map(addr)
+            .to_vec();
         assert_eq!(take_turns(all), want);
     }
 
     #[test]
     fn only_this_machine_is_loopback() {
-        for (text, is) in [("localhost", true), ("127.8.8.8", true), ("[::1]:1", true), ("10.0.0.1", false), ("localhost.example", false)] {
+        for (text, is) in [
+            ("localhost", true),
+            ("127.8.8.8", true),
+            ("[::1]:1", true),
+            ("10.0.0.1", false),
+            ("localhost.example", false),
+        ] {
             assert_eq!(text.parse::<Address>().unwrap().is_loopback(), is, "{text}");
         }
     }

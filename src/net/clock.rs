@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 /// Now, on the monotonic clock.
-#[expect(clippy::disallowed_methods, reason = "this is the one wrapper that everything else calls")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one wrapper that everything else calls"
+)]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }

@@ -33,7 +33,11 @@ impl TlsSession {
         match *self {}
     }
 
-    pub(crate) fn encrypt(&mut self, _: &[IoSlice<'_>], _: &mut Vec<u8>) -> Result<usize, VstpError> {
+    pub(crate) fn encrypt(
+        &mut self,
+        _: &[IoSlice<'_>],
+        _: &mut Vec<u8>,
+    ) -> Result<usize, VstpError> {
         match *self {}
     }
 

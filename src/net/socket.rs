@@ -28,7 +28,11 @@ pub(crate) trait Transport: Send + Sync + std::fmt::Debug {
 impl Transport for TcpStream {
     fn recv(&self, into: &mut Vec<u8>, wait: bool) -> io::Result<usize> {
         use rustix::net::RecvFlags;
-        let flags = if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+        let flags = if wait {
+            RecvFlags::empty()
+        } else {
+            RecvFlags::DONTWAIT
+        };
         let (_, len) = rustix::net::recv(self, rustix::buffer::spare_capacity(into), flags)?;
         Ok(len)
     }
@@ -142,7 +146,11 @@ pub(crate) struct ReadSocket {
 
 impl ReadSocket {
     pub(crate) fn new(transport: Arc<dyn Transport>, spin: Duration) -> Self {
-        Self { transport, armed: Armed(None), spin }
+        Self {
+            transport,
+            armed: Armed(None),
+            spin,
+        }
     }
 
     /// Appends what arrives to the unused capacity of `into`.
@@ -207,7 +215,10 @@ pub(crate) struct WriteSocket {
 
 impl WriteSocket {
     pub(crate) fn new(transport: Arc<dyn Transport>) -> Self {
-        Self { transport, armed: Armed(None) }
+        Self {
+            transport,
+            armed: Armed(None),
+        }
     }
 
     /// Writes all parts. `false` means that they could not be written by `until`; some bytes may
@@ -252,7 +263,10 @@ impl WriteSocket {
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut written = 0;
         while written < bytes.len() {
-            match self.transport.send(&[IoSlice::new(&bytes[written..])], false) {
+            match self
+                .transport
+                .send(&[IoSlice::new(&bytes[written..])], false)
+            {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(len) => written += len,
                 Err(error) if is_interrupt(&error) => {}
@@ -274,5 +288,8 @@ fn is_interrupt(error: &io::Error) -> bool {
 
 /// Unix says WouldBlock when a timeout is over, Windows says TimedOut.
 fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
 }

@@ -70,8 +70,18 @@ pub(crate) struct WriteHalf {
 
 /// Makes the halves of a plaintext stream.
 pub(crate) fn plain(transport: Arc<dyn Transport>, spin: Duration) -> (ReadHalf, WriteHalf) {
-    let read = ReadHalf { socket: ReadSocket::new(Arc::clone(&transport), spin), tls: None };
-    (read, WriteHalf { socket: WriteSocket::new(transport), tls: None, pending: Buffer::new() })
+    let read = ReadHalf {
+        socket: ReadSocket::new(Arc::clone(&transport), spin),
+        tls: None,
+    };
+    (
+        read,
+        WriteHalf {
+            socket: WriteSocket::new(transport),
+            tls: None,
+            pending: Buffer::new(),
+        },
+    )
 }
 
 /// Carries out the TLS handshake and makes the halves of the stream.
@@ -110,20 +120,29 @@ pub(crate) fn tls(
         if !session.is_handshaking() {
             break;
         }
-        match reader.read(received.tail(MIN_READ_LEN), until).map_err(closed_or_io)? {
+        match reader
+            .read(received.tail(MIN_READ_LEN), until)
+            .map_err(closed_or_io)?
+        {
             None => return Err(timeout()),
             Some(0) => return Err(VstpError::ConnectionClosed(ClosedBy::Truncated)),
             Some(_) => {}
         }
     }
     let tls = Arc::new(Mutex::new(session));
-    let ciphertext = Ciphertext { buffer: received, read_len: MIN_READ_LEN };
+    let ciphertext = Ciphertext {
+        buffer: received,
+        read_len: MIN_READ_LEN,
+    };
     let read = ReadHalf {
         socket: ReadSocket::new(Arc::clone(&transport), spin),
         tls: Some((Arc::clone(&tls), ciphertext)),
     };
-    let write =
-        WriteHalf { socket: WriteSocket::new(transport), tls: Some(tls), pending: Buffer::new() };
+    let write = WriteHalf {
+        socket: WriteSocket::new(transport),
+        tls: Some(tls),
+        pending: Buffer::new(),
+    };
     Ok((read, write))
 }
 
@@ -193,7 +212,10 @@ impl ReadHalf {
     /// # Errors
     /// `Tls` when the peer did not agree to `vstp/1`.
     pub(crate) fn peer_info(&self) -> Result<Option<PeerInfo>, VstpError> {
-        self.tls.as_ref().map(|(tls, _)| lock(tls).peer_info()).transpose()
+        self.tls
+            .as_ref()
+            .map(|(tls, _)| lock(tls).peer_info())
+            .transpose()
     }
 
     /// Gives back memory that nothing waits in.
@@ -226,7 +248,11 @@ fn decrypt(
         if into.len() == into.capacity() {
             break;
         }
-        let used = if received.is_empty() { 0 } else { session.feed(received)? };
+        let used = if received.is_empty() {
+            0
+        } else {
+            session.feed(received)?
+        };
         received.consume(used);
         if taken == 0 && used == 0 {
             break;
@@ -276,7 +302,10 @@ impl WriteHalf {
     pub(crate) fn flush(&mut self, until: Option<Instant>) -> Result<(), VstpError> {
         self.fetch_tls_output();
         if !self.pending.is_empty() {
-            written(self.socket.write_all(&mut [IoSlice::new(&self.pending)], until))?;
+            written(
+                self.socket
+                    .write_all(&mut [IoSlice::new(&self.pending)], until),
+            )?;
             let len = self.pending.len();
             self.pending.consume(len);
         }

@@ -17,7 +17,10 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { tokens: BURST, refilled: None }
+        Self {
+            tokens: BURST,
+            refilled: None,
+        }
     }
 }
 
@@ -31,8 +34,11 @@ impl Budget {
             let periods = now.saturating_duration_since(refilled).as_millis() / REFILL.as_millis();
             let periods = u32::try_from(periods).unwrap_or(u32::MAX);
             self.tokens = self.tokens.saturating_add(periods).min(BURST);
-            self.refilled =
-                if self.tokens == BURST { None } else { refilled.checked_add(REFILL * periods) };
+            self.refilled = if self.tokens == BURST {
+                None
+            } else {
+                refilled.checked_add(REFILL * periods)
+            };
         }
         self.tokens = self.tokens.checked_sub(1).ok_or(Overrun::ControlFrames)?;
         self.refilled.get_or_insert(now);
@@ -91,7 +97,11 @@ mod tests {
             assert_eq!(budget.take(now), Ok(()));
         }
         assert_eq!(budget.take(now), Err(Overrun::ControlFrames));
-        assert_eq!(budget.take(now + REFILL), Ok(()), "one more after a tenth of a second");
+        assert_eq!(
+            budget.take(now + REFILL),
+            Ok(()),
+            "one more after a tenth of a second"
+        );
         assert_eq!(budget.take(now + REFILL), Err(Overrun::ControlFrames));
     }
 
@@ -99,7 +109,11 @@ mod tests {
     fn e06_nine_a_second_for_half_a_minute_is_fine() {
         let (mut budget, start) = (Budget::default(), origin());
         for n in 0..270 {
-            assert_eq!(budget.take(start + Duration::from_millis(1000 * n / 9)), Ok(()), "{n}");
+            assert_eq!(
+                budget.take(start + Duration::from_millis(1000 * n / 9)),
+                Ok(()),
+                "{n}"
+            );
         }
     }
 

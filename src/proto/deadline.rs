@@ -21,13 +21,17 @@ impl FrameDeadline {
     /// For a frame that arrives: 10 s and its bytes at 4 KiB/s.
     #[must_use]
     pub const fn reading() -> Self {
-        Self { base: Duration::from_secs(10) }
+        Self {
+            base: Duration::from_secs(10),
+        }
     }
 
     /// For a frame that is written: 30 s and its bytes at 4 KiB/s.
     #[must_use]
     pub const fn writing() -> Self {
-        Self { base: Duration::from_secs(30) }
+        Self {
+            base: Duration::from_secs(30),
+        }
     }
 
     /// The time for a frame of this length (bytes), 300 s at most, or the base if that is more.
@@ -47,8 +51,14 @@ mod tests {
     #[test]
     fn b09_an_honest_slow_peer_passes_and_a_dripping_one_does_not() {
         let allowed = FrameDeadline::reading().allowance(MIB);
-        assert!(Duration::from_secs(MIB as u64 / 8192) < allowed, "1 MiB at 8 KiB/s");
-        assert!(Duration::from_secs(MIB as u64 / 1024) > allowed, "1 MiB at 1 KiB/s");
+        assert!(
+            Duration::from_secs(MIB as u64 / 8192) < allowed,
+            "1 MiB at 8 KiB/s"
+        );
+        assert!(
+            Duration::from_secs(MIB as u64 / 1024) > allowed,
+            "1 MiB at 1 KiB/s"
+        );
     }
 
     #[test]

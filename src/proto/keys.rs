@@ -30,7 +30,10 @@ pub fn unique<'a>(
     headers: HeadersRef<'a>,
     key: &'static str,
 ) -> Result<Option<&'a [u8]>, Violation> {
-    let mut values = headers.iter().filter(|h| h.key == key.as_bytes()).map(|h| h.value);
+    let mut values = headers
+        .iter()
+        .filter(|h| h.key == key.as_bytes())
+        .map(|h| h.value);
     match (values.next(), values.next()) {
         (_, Some(_)) => Err(Violation::ReservedHeader { key }),
         (value, None) => Ok(value),
@@ -45,8 +48,12 @@ pub fn number<T: FromStr>(
     headers: HeadersRef<'_>,
     key: &'static str,
 ) -> Result<Option<T>, Violation> {
-    let Some(value) = unique(headers, key)? else { return Ok(None) };
-    parse_number(value).map(Some).ok_or(Violation::ReservedHeader { key })
+    let Some(value) = unique(headers, key)? else {
+        return Ok(None);
+    };
+    parse_number(value)
+        .map(Some)
+        .ok_or(Violation::ReservedHeader { key })
 }
 
 /// One spelling for each number, so that equal numbers are equal bytes.
@@ -56,7 +63,11 @@ fn parse_number<T: FromStr>(value: &[u8]) -> Option<T> {
         [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
         _ => false,
     };
-    if canonical { std::str::from_utf8(value).ok()?.parse().ok() } else { None }
+    if canonical {
+        std::str::from_utf8(value).ok()?.parse().ok()
+    } else {
+        None
+    }
 }
 
 /// The `correlation-id` of a frame.
@@ -65,7 +76,9 @@ fn parse_number<T: FromStr>(value: &[u8]) -> Option<T> {
 /// `ReservedHeader` when it is empty or there twice.
 pub fn correlation_id<'a>(frame: FrameRef<'a>) -> Result<Option<&'a [u8]>, Violation> {
     match unique(frame.headers, CORRELATION_ID)? {
-        Some([]) => Err(Violation::ReservedHeader { key: CORRELATION_ID }),
+        Some([]) => Err(Violation::ReservedHeader {
+            key: CORRELATION_ID,
+        }),
         id => Ok(id),
     }
 }
@@ -94,7 +107,13 @@ impl Features {
     /// Those that both have, in the order of `self`.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
-        Self(self.0.iter().filter(|name| other.contains(name)).cloned().collect())
+        Self(
+            self.0
+                .iter()
+                .filter(|name| other.contains(name))
+                .cloned()
+                .collect(),
+        )
     }
 
     /// Whether there is none.
@@ -104,9 +123,12 @@ impl Features {
     }
 
     pub(super) fn from_header(headers: HeadersRef<'_>) -> Result<Self, Violation> {
-        let Some(value) = unique(headers, FEATURES)? else { return Ok(Self::default()) };
+        let Some(value) = unique(headers, FEATURES)? else {
+            return Ok(Self::default());
+        };
         let text = std::str::from_utf8(value);
-        text.map_err(|_| Violation::ReservedHeader { key: FEATURES })?.parse()
+        text.map_err(|_| Violation::ReservedHeader { key: FEATURES })?
+            .parse()
     }
 }
 
@@ -120,7 +142,9 @@ impl FromStr for Features {
         }
         let is_name = |name: &str| {
             !name.is_empty()
-                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         };
         let names: Vec<&str> = text.split(',').collect();
         if !names.iter().all(|name| is_name(name)) {

@@ -277,7 +277,10 @@ impl Session {
         }
         match self.rule(typ) {
             Rule::Refuse => {
-                return Err(Violation::Unexpected { typ, state: self.state.name() });
+                return Err(Violation::Unexpected {
+                    typ,
+                    state: self.state.name(),
+                });
             }
             Rule::HelloRequired => return Err(Violation::HelloRequired { typ }),
             _ => {}
@@ -285,8 +288,11 @@ impl Session {
         if head.flags.contains(Flags::FRAG) {
             return Err(Violation::FlagNotAllowed { typ, flag: "FRAG" });
         }
-        let may_compress =
-            typ.is_message() && self.established.as_ref().is_some_and(|e| e.features.contains("gzip"));
+        let may_compress = typ.is_message()
+            && self
+                .established
+                .as_ref()
+                .is_some_and(|e| e.features.contains("gzip"));
         if head.flags.contains(Flags::COMP) && !may_compress {
             return Err(Violation::FlagNotAllowed { typ, flag: "COMP" });
         }
@@ -337,7 +343,8 @@ impl Session {
                 if frame.flags.contains(Flags::REQ_ACK) {
                     if let Some(msg_id) = keys::number::<u64>(frame.headers, keys::MSG_ID)? {
                         let ack = Frame::new(FrameType::Ack);
-                        self.acks.push_back(ack.with_header(keys::MSG_ID, msg_id.to_string()));
+                        self.acks
+                            .push_back(ack.with_header(keys::MSG_ID, msg_id.to_string()));
                     }
                 }
                 Ok(Event::Deliver)
@@ -365,7 +372,12 @@ impl Session {
             Rule::Bye => {
                 let code = keys::unique(frame.headers, keys::CODE)?.map(ErrorCode::from_wire);
                 self.state = State::Over;
-                if !self.said_bye && self.established.as_ref().is_some_and(Established::has_hello) {
+                if !self.said_bye
+                    && self
+                        .established
+                        .as_ref()
+                        .is_some_and(Established::has_hello)
+                {
                     self.said_bye = true;
                     self.other.push_back(bye_frame(None));
                 }
@@ -378,10 +390,17 @@ impl Session {
                 if correlation_id.is_some() {
                     self.spend(now)?;
                 }
-                Ok(Event::RemoteError { code, message: frame.payload.to_vec(), correlation_id })
+                Ok(Event::RemoteError {
+                    code,
+                    message: frame.payload.to_vec(),
+                    correlation_id,
+                })
             }
             Rule::HelloRequired => Err(Violation::HelloRequired { typ }),
-            Rule::Refuse => Err(Violation::Unexpected { typ, state: self.state.name() }),
+            Rule::Refuse => Err(Violation::Unexpected {
+                typ,
+                state: self.state.name(),
+            }),
         }
     }
 
@@ -394,17 +413,27 @@ impl Session {
         if self.state == State::Start {
             self.state = State::Open;
             let session_id = self.session_id;
-            self.established = Some(Established { session_id, ..Established::default() });
+            self.established = Some(Established {
+                session_id,
+                ..Established::default()
+            });
         }
     }
 
     fn handle_hello(&mut self, frame: FrameRef<'_>) -> Result<Event, Violation> {
         let theirs = Features::from_header(frame.headers)?;
         let peer_max_frame_len = peer_limit(frame)?;
-        let auth_token = match (keys::unique(frame.headers, keys::AUTH_TOKEN)?, frame.payload) {
+        let auth_token = match (
+            keys::unique(frame.headers, keys::AUTH_TOKEN)?,
+            frame.payload,
+        ) {
             (None, []) => None,
             (Some(token), []) | (None, token) => Some(token.to_vec()),
-            (Some(_), _) => return Err(Violation::ReservedHeader { key: keys::AUTH_TOKEN }),
+            (Some(_), _) => {
+                return Err(Violation::ReservedHeader {
+                    key: keys::AUTH_TOKEN,
+                });
+            }
         };
         let features = self.config.features.intersection(&theirs);
         let mut welcome = Frame::new(FrameType::Welcome)
@@ -416,18 +445,27 @@ impl Session {
         self.other.push_back(welcome);
         self.state = State::Open;
         let session_id = self.session_id;
-        self.established =
-            Some(Established { session_id, features, peer_max_frame_len, auth_token, hello: true });
+        self.established = Some(Established {
+            session_id,
+            features,
+            peer_max_frame_len,
+            auth_token,
+            hello: true,
+        });
         Ok(Event::Established)
     }
 
     fn handle_welcome(&mut self, frame: FrameRef<'_>) -> Result<Event, Violation> {
         let features = Features::from_header(frame.headers)?;
-        let session_id = keys::number(frame.headers, keys::SESSION_ID)?
-            .ok_or(Violation::ReservedHeader { key: keys::SESSION_ID })?;
+        let session_id =
+            keys::number(frame.headers, keys::SESSION_ID)?.ok_or(Violation::ReservedHeader {
+                key: keys::SESSION_ID,
+            })?;
         // A feature that was not offered cannot have been agreed to.
         if features.intersection(&self.config.features) != features {
-            return Err(Violation::ReservedHeader { key: keys::FEATURES });
+            return Err(Violation::ReservedHeader {
+                key: keys::FEATURES,
+            });
         }
         self.state = State::Open;
         self.established = Some(Established {
@@ -441,7 +479,12 @@ impl Session {
     }
 
     fn hello_frame(&self) -> Frame {
-        let SessionConfig { features, max_frame_len, auth_token, .. } = &self.config;
+        let SessionConfig {
+            features,
+            max_frame_len,
+            auth_token,
+            ..
+        } = &self.config;
         let mut hello = Frame::new(FrameType::Hello)
             .with_header(keys::MAX_FRAME_SIZE, max_frame_len.to_string());
         if !features.is_empty() {
@@ -456,7 +499,10 @@ impl Session {
 
     /// The next frame to send, the most urgent first.
     pub fn poll_output(&mut self) -> Option<Frame> {
-        self.acks.pop_front().or_else(|| self.pong.take()).or_else(|| self.other.pop_front())
+        self.acks
+            .pop_front()
+            .or_else(|| self.pong.take())
+            .or_else(|| self.other.pop_front())
     }
 
     /// Notes that a message with REQ_ACK is sent: one ACK may come for it.
@@ -488,9 +534,16 @@ impl Session {
     pub fn fatal_error_frame(violation: &Violation) -> Option<Frame> {
         let about_err = matches!(
             violation,
-            Violation::Unexpected { typ: FrameType::Err, .. }
-                | Violation::ControlPayload { typ: FrameType::Err, .. }
-                | Violation::FlagNotAllowed { typ: FrameType::Err, .. }
+            Violation::Unexpected {
+                typ: FrameType::Err,
+                ..
+            } | Violation::ControlPayload {
+                typ: FrameType::Err,
+                ..
+            } | Violation::FlagNotAllowed {
+                typ: FrameType::Err,
+                ..
+            }
         );
         (!about_err).then(|| error_frame(violation.code(), &violation.to_string(), None))
     }
@@ -501,9 +554,9 @@ const UNUSUAL: Flags = Flags::REQ_ACK.union(Flags::FRAG).union(Flags::COMP);
 
 fn peer_limit(frame: FrameRef<'_>) -> Result<Option<usize>, Violation> {
     match keys::number::<u64>(frame.headers, keys::MAX_FRAME_SIZE)? {
-        Some(len) if len < MIN_FRAME_LEN => {
-            Err(Violation::ReservedHeader { key: keys::MAX_FRAME_SIZE })
-        }
+        Some(len) if len < MIN_FRAME_LEN => Err(Violation::ReservedHeader {
+            key: keys::MAX_FRAME_SIZE,
+        }),
         len => Ok(len.map(|len| usize::try_from(len).unwrap_or(usize::MAX))),
     }
 }

@@ -77,7 +77,9 @@ pub(super) fn run<L: Listener, P>(
     let mut held = None;
     while lifecycle.is_running() {
         // A place taken for a connection that did not come serves the next one.
-        let Some(next) = held.take().or_else(&mut place) else { break };
+        let Some(next) = held.take().or_else(&mut place) else {
+            break;
+        };
         let error = match listener.accept() {
             Ok((connection, peer)) => {
                 pause = FIRST_PAUSE;

@@ -53,7 +53,11 @@ pub(super) struct Guard {
 impl Addresses {
     /// `max_open` connections at once for each address, and `max_new` in a span of time.
     pub(super) fn new(max_open: usize, max_new: Option<(u32, Duration)>) -> Self {
-        Self(Arc::new(Table { max_open, max_new, entries: Mutex::default() }))
+        Self(Arc::new(Table {
+            max_open,
+            max_new,
+            entries: Mutex::default(),
+        }))
     }
 
     /// Admits a connection, or not.
@@ -66,7 +70,11 @@ impl Addresses {
                 return None;
             }
         }
-        let entry = entries.entry(key).or_insert(Entry { open: 0, opened: 0, window: now });
+        let entry = entries.entry(key).or_insert(Entry {
+            open: 0,
+            opened: 0,
+            window: now,
+        });
         if let Some((count, span)) = self.0.max_new {
             if now.saturating_duration_since(entry.window) >= span {
                 (entry.opened, entry.window) = (0, now);
@@ -80,7 +88,10 @@ impl Addresses {
         }
         entry.open += 1;
         entry.opened = entry.opened.saturating_add(1);
-        Some(Guard { table: Arc::clone(&self.0), key })
+        Some(Guard {
+            table: Arc::clone(&self.0),
+            key,
+        })
     }
 }
 
@@ -121,10 +132,14 @@ mod tests {
     #[test]
     fn e01_the_limit_is_exact_and_a_place_frees_on_drop() {
         let (addresses, now) = (Addresses::new(3, None), clock::now());
-        let mut guards: Vec<_> =
-            (0..3).map(|_| addresses.admit(ip("10.0.0.1"), now).unwrap()).collect();
+        let mut guards: Vec<_> = (0..3)
+            .map(|_| addresses.admit(ip("10.0.0.1"), now).unwrap())
+            .collect();
         assert!(addresses.admit(ip("10.0.0.1"), now).is_none());
-        assert!(addresses.admit(ip("10.0.0.2"), now).is_some(), "another address is not affected");
+        assert!(
+            addresses.admit(ip("10.0.0.2"), now).is_some(),
+            "another address is not affected"
+        );
         guards.pop();
         assert!(addresses.admit(ip("10.0.0.1"), now).is_some());
         guards.clear();
@@ -148,7 +163,10 @@ mod tests {
         for _ in 0..20 {
             assert!(addresses.admit(ip("10.0.0.1"), now).is_some());
         }
-        assert!(addresses.admit(ip("10.0.0.1"), now).is_none(), "the 21st, though none is open");
+        assert!(
+            addresses.admit(ip("10.0.0.1"), now).is_none(),
+            "the 21st, though none is open"
+        );
         assert!(addresses.admit(ip("10.0.0.1"), now + span).is_some());
     }
 
@@ -161,7 +179,10 @@ mod tests {
             let _ = addresses.admit(IpAddr::V4(n.into()), now);
         }
         assert_eq!(addresses.0.lock().len(), MAX_KEYS);
-        assert!(addresses.admit(ip("255.0.0.1"), now + span).is_some(), "old ones make room");
+        assert!(
+            addresses.admit(ip("255.0.0.1"), now + span).is_some(),
+            "old ones make room"
+        );
         assert_eq!(addresses.0.lock().len(), 1);
     }
 }

@@ -108,7 +108,10 @@ impl ServerConfig {
             }
         }
         if self.stack_size < 64 * 1024 {
-            return Err(VstpError::config("stack_size", "a TLS handshake needs 64 KiB or more"));
+            return Err(VstpError::config(
+                "stack_size",
+                "a TLS handshake needs 64 KiB or more",
+            ));
         }
         self.tcp.validate()
     }

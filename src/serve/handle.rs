@@ -81,11 +81,7 @@ impl Drop for Registration {
 }
 
 impl ServerShared {
-    pub(super) fn new(
-        local_addr: SocketAddr,
-        pool: Pool,
-        waker: Acceptor,
-    ) -> Self {
+    pub(super) fn new(local_addr: SocketAddr, pool: Pool, waker: Acceptor) -> Self {
         Self {
             local_addr,
             lifecycle: Lifecycle::default(),
@@ -101,15 +97,23 @@ impl ServerShared {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a connection whose handshake begins.
     pub(super) fn register(self: &Arc<Self>, transport: &Arc<TcpStream>) -> Registration {
         let id = self.next_entry.fetch_add(1, Ordering::Relaxed);
-        let entry = Entry { transport: Arc::downgrade(transport), shared: Weak::new() };
+        let entry = Entry {
+            transport: Arc::downgrade(transport),
+            shared: Weak::new(),
+        };
         self.lock().insert(id, entry);
-        Registration { server: Arc::clone(self), id }
+        Registration {
+            server: Arc::clone(self),
+            id,
+        }
     }
 
     /// Notes that its handshake is over.
@@ -125,8 +129,11 @@ impl ServerShared {
 
     fn for_each(&self, mut act: impl FnMut(Option<Arc<Shared>>, Arc<TcpStream>)) {
         // Collected first: what is done to a connection may drop it, and so take the lock again.
-        let all: Vec<_> =
-            self.lock().values().map(|e| (e.shared.upgrade(), e.transport.upgrade())).collect();
+        let all: Vec<_> = self
+            .lock()
+            .values()
+            .map(|e| (e.shared.upgrade(), e.transport.upgrade()))
+            .collect();
         for (shared, transport) in all {
             if let Some(transport) = transport {
                 act(shared, transport);
@@ -135,7 +142,9 @@ impl ServerShared {
     }
 
     fn accepting(&self) -> MutexGuard<'_, Accepting> {
-        self.accepting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.accepting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn set_accept_thread(&self, thread: JoinHandle<()>) {
@@ -157,7 +166,10 @@ impl ServerShared {
 
     /// The error that ended the server, for the first who asks.
     pub(super) fn take_failure(&self) -> Result<(), VstpError> {
-        self.accepting().failure.take().map_or(Ok(()), |error| Err(VstpError::Io(error)))
+        self.accepting()
+            .failure
+            .take()
+            .map_or(Ok(()), |error| Err(VstpError::Io(error)))
     }
 
     /// Waits until all connections have ended; how many have not by the deadline.
@@ -171,7 +183,10 @@ impl ServerShared {
                     let waited = self.left.wait_timeout(connections, left);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
-                None => self.left.wait(connections).unwrap_or_else(PoisonError::into_inner),
+                None => self
+                    .left
+                    .wait(connections)
+                    .unwrap_or_else(PoisonError::into_inner),
             };
         }
         0
@@ -239,13 +254,22 @@ impl ServerHandle {
                     server.lifecycle.close();
                 }
             }
-            return ShutdownReport { connections, ..ShutdownReport::default() };
+            return ShutdownReport {
+                connections,
+                ..ShutdownReport::default()
+            };
         }
         if first {
             return self.finish(connections, until);
         }
-        server.lifecycle.wait_closed(until.and_then(|at| at.checked_add(2 * CUT_OFF)));
-        server.report.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or_default()
+        server
+            .lifecycle
+            .wait_closed(until.and_then(|at| at.checked_add(2 * CUT_OFF)));
+        server
+            .report
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .unwrap_or_default()
     }
 
     fn finish(&self, connections: usize, until: Option<Instant>) -> ShutdownReport {
@@ -260,7 +284,11 @@ impl ServerHandle {
             // It was woken, and it waits for nothing longer than a tick.
             let _ = thread.join();
         }
-        let report = ShutdownReport { connections, cut_off, stuck };
+        let report = ShutdownReport {
+            connections,
+            cut_off,
+            stuck,
+        };
         *server.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
         server.lifecycle.close();
         report

@@ -63,7 +63,10 @@ impl Lifecycle {
         let mut change = self.lock();
         while self.state.load(Ordering::Acquire) < wanted {
             change = match until {
-                None => self.changed.wait(change).unwrap_or_else(PoisonError::into_inner),
+                None => self
+                    .changed
+                    .wait(change)
+                    .unwrap_or_else(PoisonError::into_inner),
                 Some(at) => {
                     let left = at.saturating_duration_since(clock::now());
                     if left.is_zero() {

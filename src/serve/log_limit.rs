@@ -12,14 +12,18 @@ pub(super) struct LogLimit {
 
 impl LogLimit {
     pub(super) fn new(interval: Duration) -> Self {
-        Self { interval, last: None, suppressed: 0 }
+        Self {
+            interval,
+            last: None,
+            suppressed: 0,
+        }
     }
 
     /// Whether to log now: `Some` with the number of lines left out since the last one.
     pub(super) fn allow(&mut self, now: Instant) -> Option<u64> {
-        let due = self.last.is_none_or(|last| {
-            now.saturating_duration_since(last) >= self.interval
-        });
+        let due = self
+            .last
+            .is_none_or(|last| now.saturating_duration_since(last) >= self.interval);
         if due {
             self.last = Some(now);
             return Some(std::mem::take(&mut self.suppressed));

@@ -24,7 +24,10 @@ pub(super) struct Permit(Arc<Places>);
 
 impl Permits {
     pub(super) fn new(count: usize) -> Self {
-        Self(Arc::new(Places { free: Mutex::new(count), freed: Condvar::new() }))
+        Self(Arc::new(Places {
+            free: Mutex::new(count),
+            freed: Condvar::new(),
+        }))
     }
 
     /// Waits for a place; `None` when the server stops running.

@@ -36,7 +36,9 @@ struct PoolShared {
 
 impl std::fmt::Debug for PoolShared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pool").field("max_count", &self.max_count).finish_non_exhaustive()
+        f.debug_struct("Pool")
+            .field("max_count", &self.max_count)
+            .finish_non_exhaustive()
     }
 }
 
@@ -130,8 +132,11 @@ impl Pool {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         let current = std::thread::current().id();
-        let threads: Vec<_> =
-            state.threads.drain(..).filter(|thread| thread.thread().id() != current).collect();
+        let threads: Vec<_> = state
+            .threads
+            .drain(..)
+            .filter(|thread| thread.thread().id() != current)
+            .collect();
         drop(state);
         for thread in threads {
             // Each has left its last job, so this is a matter of moments.
@@ -192,7 +197,10 @@ mod tests {
             match pool.execute(make()) {
                 Ok(()) => return,
                 Err(Refused::Full) => {
-                    assert!(until.is_some_and(|at| clock::now() < at), "no worker came free");
+                    assert!(
+                        until.is_some_and(|at| clock::now() < at),
+                        "no worker came free"
+                    );
                     std::thread::yield_now();
                 }
                 Err(Refused::Spawn(error)) => panic!("{error}"),
@@ -205,7 +213,9 @@ mod tests {
         let pool = Pool::new(2, 128 * 1024);
         for _ in 0..1000 {
             // `resume_unwind` does not print, unlike `panic!`.
-            execute(&pool, || Box::new(|| std::panic::resume_unwind(Box::new("handler"))));
+            execute(&pool, || {
+                Box::new(|| std::panic::resume_unwind(Box::new("handler")))
+            });
         }
         let (done, is_done) = bounded(1);
         execute(&pool, || {
@@ -233,7 +243,11 @@ mod tests {
             });
             is_done.recv_timeout(LONG).unwrap();
         }
-        assert_eq!(pool.join(clock::after(Duration::from_millis(50))), 3, "three are stuck");
+        assert_eq!(
+            pool.join(clock::after(Duration::from_millis(50))),
+            3,
+            "three are stuck"
+        );
         drop(release);
         assert_eq!(pool.join(clock::after(LONG)), 0);
     }
@@ -254,7 +268,10 @@ mod tests {
         let pool = Arc::new(Pool::new(2, 128 * 1024));
         let (done, is_done) = bounded(1);
         let own = Arc::clone(&pool);
-        let job = move || done.send((own.on_worker(), own.join(clock::after(LONG)))).unwrap();
+        let job = move || {
+            done.send((own.on_worker(), own.join(clock::after(LONG))))
+                .unwrap()
+        };
         pool.execute(Box::new(job)).unwrap();
         assert_eq!(is_done.recv_timeout(LONG).unwrap(), (true, 0));
         assert!(!pool.on_worker());

@@ -32,7 +32,11 @@ impl Session {
         let established = shared.established.get().cloned();
         let id = established.as_ref().map_or(0, |e| e.session_id);
         let features = established.map(|e| e.features).unwrap_or_default();
-        Self { shared, id, features }
+        Self {
+            shared,
+            id,
+            features,
+        }
     }
 
     /// The number of the session, unique and unpredictable.

@@ -89,10 +89,7 @@ impl VstpTcpServer {
     ///
     /// # Errors
     /// `InvalidAddress`, `Config`, or `Io` when the address cannot be bound.
-    pub fn bind_plain_with(
-        addr: impl ToAddress,
-        config: ServerConfig,
-    ) -> Result<Self, VstpError> {
+    pub fn bind_plain_with(addr: impl ToAddress, config: ServerConfig) -> Result<Self, VstpError> {
         Self::listen(addr, None, config)
     }
 
@@ -107,7 +104,11 @@ impl VstpTcpServer {
         config: ServerConfig,
     ) -> Result<Self, VstpError> {
         config.validate()?;
-        Self::new(Acceptor::from_listener(listener).map_err(VstpError::Io)?, tls, config)
+        Self::new(
+            Acceptor::from_listener(listener).map_err(VstpError::Io)?,
+            tls,
+            config,
+        )
     }
 
     fn listen(
@@ -117,7 +118,10 @@ impl VstpTcpServer {
     ) -> Result<Self, VstpError> {
         config.validate()?;
         let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
-        for addr in addr.to_address()?.resolve(clock::after(config.tcp.connect_timeout))? {
+        for addr in addr
+            .to_address()?
+            .resolve(clock::after(config.tcp.connect_timeout))?
+        {
             result = Acceptor::bind(addr, config.backlog);
             if result.is_ok() {
                 break;
@@ -135,7 +139,13 @@ impl VstpTcpServer {
         let waker = acceptor.try_clone().map_err(VstpError::Io)?;
         let pool = Pool::new(config.max_connections, config.stack_size);
         let server = Arc::new(ServerShared::new(local_addr, pool, waker));
-        Ok(Self { acceptor, tls, config, server, ready: Mutex::new(None) })
+        Ok(Self {
+            acceptor,
+            tls,
+            config,
+            server,
+            ready: Mutex::new(None),
+        })
     }
 
     /// The address that it listens at.
@@ -147,7 +157,9 @@ impl VstpTcpServer {
     /// A handle that shuts it down from another thread.
     #[must_use]
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle { server: Arc::clone(&self.server) }
+        ServerHandle {
+            server: Arc::clone(&self.server),
+        }
     }
 
     /// Serves until it is shut down by a [`handle`](Self::handle).
@@ -263,8 +275,13 @@ impl VstpTcpServer {
     }
 
     fn start(&self, then: Then) -> Result<(), VstpError> {
-        let keeper =
-            self.config.tcp.keepalive_interval.map(Keeper::start).transpose().map_err(VstpError::Io)?;
+        let keeper = self
+            .config
+            .tcp
+            .keepalive_interval
+            .map(Keeper::start)
+            .transpose()
+            .map_err(VstpError::Io)?;
         let context = Arc::new(Context {
             tls: self.tls.clone(),
             config: self.config.clone(),
@@ -405,7 +422,10 @@ struct Gauge {
 impl Gauge {
     fn up(counters: &Arc<Counters>, which: fn(&Counters) -> &AtomicUsize) -> Self {
         which(counters).fetch_add(1, Ordering::Relaxed);
-        Self { counters: Arc::clone(counters), which }
+        Self {
+            counters: Arc::clone(counters),
+            which,
+        }
     }
 }
 

@@ -25,11 +25,7 @@ pub(super) type DynHandler = dyn Fn(&Session, Frame) -> Reply + Send + Sync;
 const DRAIN_TICK: Duration = Duration::from_millis(5);
 
 /// Serves the connection until it ends; the reason is logged, not returned, since nobody waits.
-pub(super) fn serve(
-    server: &ServerShared,
-    connection: VstpTcpConnection,
-    handler: &DynHandler,
-) {
+pub(super) fn serve(server: &ServerShared, connection: VstpTcpConnection, handler: &DynHandler) {
     let peer = connection.peer_addr();
     match serve_until_end(server, connection, handler) {
         Ok(()) => log::debug!("{peer}: session ended"),
@@ -81,15 +77,21 @@ fn answer(
     // The frame is gone with the panic and the session is only read, so nothing half-done is seen.
     let reply = catch_unwind(AssertUnwindSafe(|| handler(session, request)));
     let reply = reply.unwrap_or_else(|_| {
-        server.counters.handler_panics.fetch_add(1, Ordering::Relaxed);
-        Reply::Error(HandlerError::new(ErrorCode::Handler, "the handler panicked"))
+        server
+            .counters
+            .handler_panics
+            .fetch_add(1, Ordering::Relaxed);
+        Reply::Error(HandlerError::new(
+            ErrorCode::Handler,
+            "the handler panicked",
+        ))
     });
     match reply {
         Reply::None => Ok(()),
         Reply::One(frame) => send(connection, frame, id.as_deref()),
-        Reply::Many(frames) => {
-            frames.into_iter().try_for_each(|frame| send(connection, frame, id.as_deref()))
-        }
+        Reply::Many(frames) => frames
+            .into_iter()
+            .try_for_each(|frame| send(connection, frame, id.as_deref())),
         Reply::Error(error) => refuse(connection, &error, id.as_deref()),
     }
 }

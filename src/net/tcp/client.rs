@@ -77,7 +77,9 @@ impl VstpTcpClient {
         tls.check_peer(stream.peer_addr().map_err(VstpError::Io)?.ip())?;
         let session = TlsSession::client(tls, addr.host())?;
         let until = clock::after(config.handshake_timeout);
-        Ok(Self { connection: establish::client(stream, Some(session), &config, until)? })
+        Ok(Self {
+            connection: establish::client(stream, Some(session), &config, until)?,
+        })
     }
 
     /// Connects in plaintext and opens a session: everybody on the way can read and change it.
@@ -98,13 +100,12 @@ impl VstpTcpClient {
     ///
     /// # Errors
     /// As there, and `Config`.
-    pub fn connect_plain_with(
-        addr: impl ToAddress,
-        config: TcpConfig,
-    ) -> Result<Self, VstpError> {
+    pub fn connect_plain_with(addr: impl ToAddress, config: TcpConfig) -> Result<Self, VstpError> {
         let stream = dial(&addr.to_address()?, &config)?;
         let until = clock::after(config.handshake_timeout);
-        Ok(Self { connection: establish::client(stream, None, &config, until)? })
+        Ok(Self {
+            connection: establish::client(stream, None, &config, until)?,
+        })
     }
 
     /// The connection alone.

@@ -224,7 +224,10 @@ impl TcpConfig {
     /// [`VstpError::Config`] with the setting and what to do.
     pub fn validate(&self) -> Result<(), VstpError> {
         if self.limits.max_frame_len < MIN_FRAME_SIZE {
-            return Err(VstpError::config("max_frame_size", "must be at least 1,024 bytes"));
+            return Err(VstpError::config(
+                "max_frame_size",
+                "must be at least 1,024 bytes",
+            ));
         }
         let never_zero = [
             ("connect_timeout", Some(self.connect_timeout)),
@@ -238,14 +241,27 @@ impl TcpConfig {
         ];
         for (setting, value) in never_zero {
             if value.is_some_and(|value| value.is_zero()) {
-                return Err(VstpError::config(setting, "zero would fail at once; give a time"));
+                return Err(VstpError::config(
+                    setting,
+                    "zero would fail at once; give a time",
+                ));
             }
         }
         if self.send_queue_count == 0 || self.send_queue_len == 0 {
-            return Err(VstpError::config("send_queue", "must hold at least one frame"));
+            return Err(VstpError::config(
+                "send_queue",
+                "must hold at least one frame",
+            ));
         }
-        if self.auth_token.as_ref().is_some_and(|token| token.is_empty() || token.len() > 3072) {
-            return Err(VstpError::config("auth_token", "must have 1 to 3,072 bytes"));
+        if self
+            .auth_token
+            .as_ref()
+            .is_some_and(|token| token.is_empty() || token.len() > 3072)
+        {
+            return Err(VstpError::config(
+                "auth_token",
+                "must have 1 to 3,072 bytes",
+            ));
         }
         Ok(())
     }

@@ -102,7 +102,10 @@ impl VstpTcpConnection {
     /// As [`send`](Self::send).
     pub fn send_data(&mut self, payload: &[u8]) -> Result<(), VstpError> {
         let frame = Frame::new(FrameType::Data);
-        self.send(FrameRef { payload, ..frame.as_ref() })
+        self.send(FrameRef {
+            payload,
+            ..frame.as_ref()
+        })
     }
 
     /// Adds a frame to a batch, which leaves when it has 64 KiB or is [`flush`](Self::flush)ed.
@@ -330,12 +333,14 @@ impl VstpTcpConnection {
     /// As [`send`](Self::send).
     pub fn close_sending(&mut self) -> Result<(), VstpError> {
         self.feed.flush()?;
-        self.shared.say_bye(None, clock::after(self.config.close_timeout))
+        self.shared
+            .say_bye(None, clock::after(self.config.close_timeout))
     }
 
     /// Says goodbye for this reason; the client's goodbye is still awaited.
     pub(crate) fn say_bye(&self, code: ErrorCode) -> Result<(), VstpError> {
-        self.shared.say_bye(Some(code), clock::after(self.config.close_timeout))
+        self.shared
+            .say_bye(Some(code), clock::after(self.config.close_timeout))
     }
 
     /// Ends the sending direction with this frame.
@@ -351,11 +356,23 @@ impl VstpTcpConnection {
     /// [`send_with_ack`](Self::send_with_ack) kept go to the reader.
     #[must_use]
     pub fn split(self) -> (ConnectionReader, ConnectionWriter) {
-        let Self { reader, feed, inbox, config, shared, life, keeper, .. } = self;
+        let Self {
+            reader,
+            feed,
+            inbox,
+            config,
+            shared,
+            life,
+            keeper,
+            ..
+        } = self;
         let timeout = config.read_timeout;
         let reader =
             ConnectionReader::new(reader, inbox, timeout, Arc::clone(&life), keeper.clone());
-        (reader, ConnectionWriter::new(shared, feed, config.close_timeout, life, keeper))
+        (
+            reader,
+            ConnectionWriter::new(shared, feed, config.close_timeout, life, keeper),
+        )
     }
 
     /// A handle that queues frames from any thread, with back-pressure.
@@ -401,7 +418,10 @@ impl VstpTcpConnection {
     /// The features that both sides have.
     #[must_use]
     pub fn features(&self) -> Features {
-        self.shared.established.get().map_or_else(Features::default, |e| e.features.clone())
+        self.shared
+            .established
+            .get()
+            .map_or_else(Features::default, |e| e.features.clone())
     }
 
     /// What TLS knows about the peer; `None` in plaintext.

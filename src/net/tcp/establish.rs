@@ -39,7 +39,11 @@ pub(crate) fn client(
 ) -> Result<VstpTcpConnection, VstpError> {
     let security = security(tls.as_ref());
     let session = Session::client(session_config(config), security);
-    let keeper = config.keepalive_interval.map(Keeper::start).transpose().map_err(VstpError::Io)?;
+    let keeper = config
+        .keepalive_interval
+        .map(Keeper::start)
+        .transpose()
+        .map_err(VstpError::Io)?;
     let (mut reader, shared) = open(Arc::new(stream), tls, session, config, until)?;
     if let Some(keeper) = &keeper {
         keeper.watch(&shared);
@@ -56,7 +60,12 @@ pub(crate) fn client(
             }
         }
     }
-    Ok(VstpTcpConnection::new(reader, shared, config.clone(), keeper))
+    Ok(VstpTcpConnection::new(
+        reader,
+        shared,
+        config.clone(),
+        keeper,
+    ))
 }
 
 /// The server's part: returns when WELCOME has been sent, or with the first frame of a plaintext
@@ -75,7 +84,11 @@ pub(crate) fn server(
 }
 
 fn security(tls: Option<&TlsSession>) -> Security {
-    if tls.is_some() { Security::Tls } else { Security::Plaintext }
+    if tls.is_some() {
+        Security::Tls
+    } else {
+        Security::Plaintext
+    }
 }
 
 fn session_config(config: &TcpConfig) -> SessionConfig {
@@ -103,7 +116,11 @@ fn open(
     let transport: Arc<dyn Transport> = stream;
     let (read, write, tls) = halves(&transport, tls, config.spin, until)?;
     let framing = Framing {
-        trailer: if tls.is_some() { Trailer::WhenFlagged } else { Trailer::Always },
+        trailer: if tls.is_some() {
+            Trailer::WhenFlagged
+        } else {
+            Trailer::Always
+        },
         max_header_count: config.limits.max_header_count,
         write_deadline: config.write_deadline,
         queue_count: config.send_queue_count,
@@ -112,7 +129,10 @@ fn open(
     // What the peer accepts is known after HELLO or WELCOME; until then our own limit holds.
     let outbox = Outbox::new(write, framing, config.limits.max_frame_len);
     let shared = Arc::new(Shared::new(transport, outbox, addrs, tls));
-    Ok((Reader::new(read, session, Arc::clone(&shared), config), shared))
+    Ok((
+        Reader::new(read, session, Arc::clone(&shared), config),
+        shared,
+    ))
 }
 
 fn halves(

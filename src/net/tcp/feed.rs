@@ -19,7 +19,11 @@ pub(crate) struct Feed {
 
 impl Feed {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, batch: Vec::new(), frames: 0 }
+        Self {
+            shared,
+            batch: Vec::new(),
+            frames: 0,
+        }
     }
 
     /// Adds a frame; writes the batch when it is full.
@@ -29,7 +33,11 @@ impl Feed {
         if frame.payload.len() < DIRECT_LEN {
             wire::encode(frame, trailer, &limits, &mut self.batch)?;
             self.frames += 1;
-            if self.batch.len() < BATCH_LEN { Ok(()) } else { self.flush() }
+            if self.batch.len() < BATCH_LEN {
+                Ok(())
+            } else {
+                self.flush()
+            }
         } else {
             let head = wire::encode_head(frame, trailer, &limits, &mut self.batch)?;
             let tail = head.trailer.as_ref().map_or(&[][..], |bytes| bytes);
@@ -45,7 +53,10 @@ impl Feed {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let result = self.shared.outbox.send_encoded(&self.batch, &[], &[], self.frames);
+        let result = self
+            .shared
+            .outbox
+            .send_encoded(&self.batch, &[], &[], self.frames);
         self.batch.clear();
         self.frames = 0;
         result

@@ -35,19 +35,28 @@ struct Watched {
 impl Keeper {
     /// Starts the thread.
     pub(crate) fn start(interval: Duration) -> std::io::Result<Self> {
-        let state =
-            Arc::new(KeeperState { interval, watched: Mutex::default(), stop: Condvar::new() });
+        let state = Arc::new(KeeperState {
+            interval,
+            watched: Mutex::default(),
+            stop: Condvar::new(),
+        });
         let run = Arc::clone(&state);
         let thread = std::thread::Builder::new()
             .name("vstp-keeper".to_owned())
             .stack_size(128 * 1024)
             .spawn(move || run.run())?;
-        Ok(Self { state, thread: Some(thread) })
+        Ok(Self {
+            state,
+            thread: Some(thread),
+        })
     }
 
     /// Keeps this connection alive until it closes.
     pub(crate) fn watch(&self, shared: &Arc<Shared>) {
-        self.state.lock().connections.push((Arc::downgrade(shared), clock::now()));
+        self.state
+            .lock()
+            .connections
+            .push((Arc::downgrade(shared), clock::now()));
     }
 }
 
@@ -76,11 +85,16 @@ impl KeeperState {
             let now = clock::now();
             let mut due = Vec::new();
             watched.connections.retain_mut(|(weak, pinged)| {
-                let Some(shared) = weak.upgrade() else { return false };
+                let Some(shared) = weak.upgrade() else {
+                    return false;
+                };
                 if shared.outbox.closed().is_some() {
                     return false;
                 }
-                let quiet = shared.last_received().min(shared.outbox.last_sent()).max(*pinged);
+                let quiet = shared
+                    .last_received()
+                    .min(shared.outbox.last_sent())
+                    .max(*pinged);
                 if now.saturating_duration_since(quiet) >= self.interval {
                     *pinged = now;
                     due.push(shared);

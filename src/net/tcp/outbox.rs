@@ -86,7 +86,10 @@ impl Outbox {
             framing,
             max_frame_len: AtomicUsize::new(max_frame_len),
             state: Mutex::new(State {
-                half: Some(Box::new(Writer { half, scratch: Vec::new() })),
+                half: Some(Box::new(Writer {
+                    half,
+                    scratch: Vec::new(),
+                })),
                 control: Vec::new(),
                 queue: VecDeque::new(),
                 queue_charge: 0,
@@ -137,7 +140,8 @@ impl Outbox {
     /// every frame.
     fn note_time(&self) {
         let since = clock::now().saturating_duration_since(self.base);
-        self.last_sent.store(since.as_millis() as u64, Ordering::Relaxed);
+        self.last_sent
+            .store(since.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// Sends one frame; returns when the system has taken all of it.
@@ -187,7 +191,10 @@ impl Outbox {
         } else {
             let head = wire::encode_head(frame, trailer, &limits, scratch)?;
             let trailer = head.trailer.as_ref().map_or(&[][..], |bytes| bytes);
-            half.write(&mut [scratch, frame.payload, trailer].map(IoSlice::new), until)?;
+            half.write(
+                &mut [scratch, frame.payload, trailer].map(IoSlice::new),
+                until,
+            )?;
             head.frame_len
         };
         self.note_sent(1, len);
@@ -204,8 +211,7 @@ impl Outbox {
             if let Some(writer) = state.half.take() {
                 return Ok(writer);
             }
-            state = wait(&self.free, state, until)
-                .ok_or(VstpError::Timeout(TimeoutKind::Send))?;
+            state = wait(&self.free, state, until).ok_or(VstpError::Timeout(TimeoutKind::Send))?;
         }
     }
 
@@ -219,7 +225,10 @@ impl Outbox {
         loop {
             let mut state = self.lock();
             if let Err(error) = &result {
-                if !matches!(error, VstpError::Encode(_) | VstpError::FrameTooLarge { .. }) {
+                if !matches!(
+                    error,
+                    VstpError::Encode(_) | VstpError::FrameTooLarge { .. }
+                ) {
                     // Bytes may be missing in the middle: the direction is over.
                     state.closed.get_or_insert(closed_by(error));
                 }
@@ -242,7 +251,9 @@ impl Outbox {
     fn write_control(&self, writer: &mut Writer) -> Result<(), VstpError> {
         let control = std::mem::take(&mut self.lock().control);
         let until = self.write_until(0);
-        control.iter().try_for_each(|frame| self.write_frame(writer, frame.as_ref(), until))
+        control
+            .iter()
+            .try_for_each(|frame| self.write_frame(writer, frame.as_ref(), until))
     }
 
     fn wake_all(&self) {
@@ -259,7 +270,9 @@ impl Outbox {
         }
         if state.closed.is_none() && state.control.len() < MAX_CONTROL_COUNT {
             let rank = frame.typ.priority();
-            let at = state.control.partition_point(|queued| queued.typ.priority() >= rank);
+            let at = state
+                .control
+                .partition_point(|queued| queued.typ.priority() >= rank);
             state.control.insert(at, frame);
         }
     }
@@ -275,8 +288,13 @@ impl Outbox {
                 return Ok(true);
             }
             let idle = state.control.is_empty()
-                && state.half.as_ref().is_none_or(|writer| !writer.half.has_pending());
-            let Some(writer) = state.half.take_if(|_| !idle) else { return Ok(true) };
+                && state
+                    .half
+                    .as_ref()
+                    .is_none_or(|writer| !writer.half.has_pending());
+            let Some(writer) = state.half.take_if(|_| !idle) else {
+                return Ok(true);
+            };
             (writer, std::mem::take(&mut state.control))
         };
         let result = self.queue_control(&mut writer, &control);
@@ -289,7 +307,12 @@ impl Outbox {
         for frame in control {
             writer.scratch.clear();
             let scratch = &mut writer.scratch;
-            let len = wire::encode(frame.as_ref(), self.framing.trailer, &self.limits(), scratch)?;
+            let len = wire::encode(
+                frame.as_ref(),
+                self.framing.trailer,
+                &self.limits(),
+                scratch,
+            )?;
             writer.half.queue(scratch)?;
             self.note_sent(1, len);
         }
@@ -329,7 +352,10 @@ impl Outbox {
             let mut state = self.lock();
             // From here on nobody can add to what is sent below.
             state.closed = Some(by);
-            (std::mem::take(&mut state.control), std::mem::take(&mut state.queue))
+            (
+                std::mem::take(&mut state.control),
+                std::mem::take(&mut state.queue),
+            )
         };
         self.wake_all();
         let frames = control.iter().chain(&queue).chain(last);
@@ -418,7 +444,9 @@ impl Outbox {
                 self.work.notify_one();
                 return Ok(());
             }
-            let Some(until) = until else { return Err((frame, VstpError::Backpressure)) };
+            let Some(until) = until else {
+                return Err((frame, VstpError::Backpressure));
+            };
             state = match wait(&self.room, state, until) {
                 Some(state) => state,
                 None => return Err((frame, VstpError::Timeout(TimeoutKind::Send))),
@@ -456,7 +484,10 @@ impl Outbox {
                     next = frames.next();
                 }
                 self.note_sent(count, scratch.len());
-                result = half.write(&mut [IoSlice::new(scratch)], self.write_until(scratch.len()));
+                result = half.write(
+                    &mut [IoSlice::new(scratch)],
+                    self.write_until(scratch.len()),
+                );
                 if result.is_ok() {
                     result = self.write_control(&mut writer);
                 }
@@ -503,7 +534,12 @@ fn wait<'a>(
     if left.is_zero() {
         return None;
     }
-    Some(signal.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0)
+    Some(
+        signal
+            .wait_timeout(state, left)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0,
+    )
 }
 
 /// How a failed write is remembered.

@@ -109,7 +109,9 @@ impl Reader {
 
     /// The frame that [`Self::next`] found, or the one that was [lent](Self::lend).
     pub(crate) fn frame(&self) -> FrameRef<'_> {
-        self.lent.as_ref().map_or_else(|| self.decoder.frame(), Frame::as_ref)
+        self.lent
+            .as_ref()
+            .map_or_else(|| self.decoder.frame(), Frame::as_ref)
     }
 
     /// Makes [`Self::frame`] return this one, until the next call of [`Self::next`].
@@ -220,7 +222,11 @@ impl Reader {
                     return Ok(Some(Next::Pong(self.decoder.frame().payload.to_vec())));
                 }
                 Event::PeerBye { code } => return self.answer_bye(ClosedBy::Peer(code)).map(Some),
-                Event::RemoteError { code, message, correlation_id } => {
+                Event::RemoteError {
+                    code,
+                    message,
+                    correlation_id,
+                } => {
                     let id = correlation_id.as_deref();
                     let error = RemoteError::new(code, &message, id);
                     return Err(VstpError::ServerError(Box::new(error)));
@@ -292,7 +298,9 @@ impl Reader {
             self.was_away = false;
             self.silent_since = clock::now();
         }
-        let idle_at = self.idle_timeout.and_then(|limit| self.silent_since.checked_add(limit));
+        let idle_at = self
+            .idle_timeout
+            .and_then(|limit| self.silent_since.checked_add(limit));
         let frame_at = self.frame_began.and_then(|began| {
             began.checked_add(self.frame_deadline.allowance(self.decoder.announced_len()))
         });
@@ -300,7 +308,10 @@ impl Reader {
         let retry_at = if all_sent { None } else { clock::after(RETRY) };
         let is_busy = !self.decoder.is_mid_frame() && self.decoder.memory() > BUSY_MEMORY;
         let pause_at = if is_busy { clock::after(PAUSE) } else { None };
-        let at = [until, idle_at, frame_at, retry_at, pause_at].into_iter().flatten().min();
+        let at = [until, idle_at, frame_at, retry_at, pause_at]
+            .into_iter()
+            .flatten()
+            .min();
 
         match self.half.read(self.decoder.read_target(), at) {
             Ok(ReadOutcome::Bytes(len)) => {
@@ -363,7 +374,10 @@ impl Reader {
         let report = Session::fatal_error_frame(&violation);
         let until = clock::after(FAREWELL);
         // The error of the peer is what the caller must see, not that it does not listen.
-        let _ = self.shared.outbox.finish(report.as_ref(), ClosedBy::Error, until);
+        let _ = self
+            .shared
+            .outbox
+            .finish(report.as_ref(), ClosedBy::Error, until);
         self.linger(until);
         violation.into()
     }
@@ -371,7 +385,9 @@ impl Reader {
     /// Ends the connection with this frame, an ERR.
     pub(crate) fn finish_with(&mut self, last: &Frame) -> Result<(), VstpError> {
         let until = clock::after(FAREWELL);
-        self.shared.outbox.finish(Some(last), ClosedBy::Error, until)?;
+        self.shared
+            .outbox
+            .finish(Some(last), ClosedBy::Error, until)?;
         self.linger(until);
         Ok(())
     }

@@ -33,7 +33,9 @@ impl Sender {
     pub(crate) fn new(shared: &Arc<Shared>) -> Result<Self, VstpError> {
         // Counted first, so that a thread that is about to end for want of senders stays.
         shared.outbox.add_sender();
-        let sender = Self { shared: Arc::clone(shared) };
+        let sender = Self {
+            shared: Arc::clone(shared),
+        };
         shared.start_writer().map_err(VstpError::Io)?;
         Ok(sender)
     }
@@ -87,7 +89,9 @@ impl Sender {
 impl Clone for Sender {
     fn clone(&self) -> Self {
         self.shared.outbox.add_sender();
-        Self { shared: Arc::clone(&self.shared) }
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 

@@ -118,13 +118,19 @@ impl Shared {
     }
 
     fn belongings(&self) -> std::sync::MutexGuard<'_, Belongings> {
-        self.belongings.lock().unwrap_or_else(PoisonError::into_inner)
+        self.belongings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts the thread behind the senders, if it does not run yet.
     pub(crate) fn start_writer(self: &Arc<Self>) -> std::io::Result<()> {
         let mut belongings = self.belongings();
-        if belongings.writer_thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+        if belongings
+            .writer_thread
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+        {
             return Ok(());
         }
         let shared = Arc::clone(self);
@@ -151,7 +157,8 @@ impl Shared {
         if self.said_bye.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
-        self.outbox.finish(self.bye(code).as_ref(), ClosedBy::Local, until)
+        self.outbox
+            .finish(self.bye(code).as_ref(), ClosedBy::Local, until)
     }
 
     /// A session without HELLO has no goodbye; there the end of the stream is it.
@@ -167,7 +174,10 @@ impl Shared {
         self.outbox.finish_now(bye.as_ref(), ClosedBy::Local);
         stream::abort(&*self.transport);
         // Taken out first: giving a permit back may take other locks.
-        let Belongings { writer_thread: thread, .. } = std::mem::take(&mut *self.belongings());
+        let Belongings {
+            writer_thread: thread,
+            ..
+        } = std::mem::take(&mut *self.belongings());
         if let Some(thread) = thread.filter(|t| t.thread().id() != std::thread::current().id()) {
             // It was woken by the closed outbox and the closed socket, so it ends now.
             let _ = thread.join();

@@ -32,7 +32,13 @@ impl ConnectionReader {
         life: Arc<Life>,
         keeper: Option<Arc<Keeper>>,
     ) -> Self {
-        Self { reader, inbox, read_timeout, _life: life, _keeper: keeper }
+        Self {
+            reader,
+            inbox,
+            read_timeout,
+            _life: life,
+            _keeper: keeper,
+        }
     }
 
     /// As [`VstpTcpConnection::recv`](super::VstpTcpConnection::recv).
@@ -107,7 +113,13 @@ impl ConnectionWriter {
         life: Arc<Life>,
         keeper: Option<Arc<Keeper>>,
     ) -> Self {
-        Self { shared, feed, close_timeout, _life: life, _keeper: keeper }
+        Self {
+            shared,
+            feed,
+            close_timeout,
+            _life: life,
+            _keeper: keeper,
+        }
     }
 
     /// As [`VstpTcpConnection::send`](super::VstpTcpConnection::send).
