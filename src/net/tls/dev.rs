@@ -15,6 +15,7 @@ use super::server::TlsServerConfig;
 use crate::error::VstpError;
 use std::env;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 const CA: &str = "ca.pem";
@@ -52,6 +53,9 @@ pub(super) fn server_in(folder: &Path) -> Result<TlsServerConfig, VstpError> {
 
 pub(super) fn client_in(folder: &Path) -> Result<TlsClientConfig, VstpError> {
     let path = folder.join(CA);
+    if folder.exists() {
+        refuse_if_shared(folder).map_err(|e| unusable(folder, e))?;
+    }
     let ca = fs::read(&path).map_err(|e| {
         let reason = format!(
             "no certificate for development at {}: start a server with one first \
@@ -64,6 +68,43 @@ pub(super) fn client_in(folder: &Path) -> Result<TlsClientConfig, VstpError> {
         .ca_pem(&ca)?
         .build()?
         .for_loopback_only())
+}
+
+fn unusable(folder: &Path, error: io::Error) -> VstpError {
+    let reason = format!(
+        "the folder for development certificates, {}, cannot be used; name another one in the \
+         environment variable VSTP_DEV_CERTS",
+        folder.display()
+    );
+    VstpError::config_from("dev-certs", reason, error)
+}
+
+/// Whoever can write here can make clients trust their own authority.
+#[cfg(unix)]
+fn refuse_if_shared(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let folder = fs::metadata(folder)?;
+    if is_private(
+        folder.mode(),
+        folder.uid(),
+        rustix::process::geteuid().as_raw(),
+    ) {
+        return Ok(());
+    }
+    Err(io::Error::other(
+        "other users can write to it; a folder of your own with mode 700 mends that",
+    ))
+}
+
+/// Only its owner can write to it, and that is us, or root, who can do everything anyway.
+#[cfg(unix)]
+pub(super) const fn is_private(mode: u32, owner: u32, me: u32) -> bool {
+    mode & 0o022 == 0 && (owner == me || owner == 0)
+}
+
+#[cfg(not(unix))]
+fn refuse_if_shared(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 fn folder() -> PathBuf {
@@ -94,7 +135,7 @@ pub use make::{DevCerts, generate};
 /// Making and storing; needs rcgen.
 #[cfg(feature = "dev-certs")]
 mod make {
-    use super::{CA, CERTIFICATE, EXPIRES, KEY};
+    use super::{CA, CERTIFICATE, EXPIRES, KEY, refuse_if_shared, unusable};
     use crate::error::VstpError;
     use crate::net::random;
     use crate::net::tls::client::TlsClientConfig;
@@ -204,14 +245,7 @@ mod make {
 
     /// Makes the files if they are not there, or will soon be useless.
     pub(super) fn ensure(folder: &Path) -> Result<(), VstpError> {
-        let failed = |e: io::Error| {
-            let reason = format!(
-                "the folder for development certificates, {}, cannot be used; name another one \
-                 in the environment variable VSTP_DEV_CERTS",
-                folder.display()
-            );
-            VstpError::config_from("dev-certs", reason, e)
-        };
+        let failed = |e| unusable(folder, e);
         if is_good(folder).map_err(failed)? {
             return Ok(());
         }
@@ -236,23 +270,6 @@ mod make {
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
-    }
-
-    /// Whoever can write here can make clients trust their own authority.
-    #[cfg(unix)]
-    fn refuse_if_shared(folder: &Path) -> io::Result<()> {
-        use std::os::unix::fs::PermissionsExt;
-        if fs::metadata(folder)?.permissions().mode() & 0o022 == 0 {
-            return Ok(());
-        }
-        Err(io::Error::other(
-            "other users can write to it; chmod 700 mends that",
-        ))
-    }
-
-    #[cfg(not(unix))]
-    fn refuse_if_shared(_: &Path) -> io::Result<()> {
-        Ok(())
     }
 
     /// Writes a whole set beside the folder and moves it into place, so that two servers that

@@ -3,6 +3,7 @@
 use super::verify::PinMismatch;
 use crate::error::{TlsError, TlsErrorKind as Kind, VstpError};
 use rustls::{CertificateError, Error, InvalidMessage, PeerIncompatible};
+use std::io;
 
 /// Turns an error of rustls into ours.
 pub(super) fn tls(error: Error) -> VstpError {
@@ -12,6 +13,11 @@ pub(super) fn tls(error: Error) -> VstpError {
         hint,
         source: Some(Box::new(error)),
     }))
+}
+
+/// The same for one that rustls has wrapped, because a function of `std::io` must return it.
+pub(super) fn io(error: io::Error) -> VstpError {
+    error.downcast().map_or_else(VstpError::Io, tls)
 }
 
 /// An error that rustls does not know of.
