@@ -485,7 +485,10 @@ mod tests {
         }));
         let config = VstpError::config_from("name", "the reason", "the cause");
         for (error, text) in [
-            (tls, "TLS failed: the handshake or a record failed; the hint"),
+            (
+                tls,
+                "TLS failed: the handshake or a record failed; the hint",
+            ),
             (config, "setting `name`: the reason"),
         ] {
             assert_eq!(error.to_string(), text);

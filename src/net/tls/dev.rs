@@ -53,8 +53,9 @@ pub(super) fn server_in(folder: &Path) -> Result<TlsServerConfig, VstpError> {
 
 pub(super) fn client_in(folder: &Path) -> Result<TlsClientConfig, VstpError> {
     let path = folder.join(CA);
-    if folder.exists() {
-        refuse_if_shared(folder).map_err(|e| unusable(folder, e))?;
+    match refuse_if_shared(folder) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(unusable(folder, e)),
+        _ => {}
     }
     let ca = fs::read(&path).map_err(|e| {
         let reason = format!(
@@ -249,15 +250,40 @@ mod make {
         if is_good(folder).map_err(failed)? {
             return Ok(());
         }
+        let parent = folder.parent().unwrap_or(Path::new("."));
+        private_dirs()
+            .recursive(true)
+            .create(parent)
+            .map_err(failed)?;
+        let _alone = lock(parent);
+        // Another server may have made it while we waited for the lock.
+        if is_good(folder).map_err(failed)? {
+            return Ok(());
+        }
         let certs = generate()?;
         store(folder, &certs).map_err(failed)
     }
 
+    /// Lets one server at a time make certificates, until the value is dropped. Where a folder
+    /// cannot be locked, servers that start at the same moment may end with different ones.
+    #[cfg(unix)]
+    fn lock(folder: &Path) -> Option<fs::File> {
+        use rustix::fs::{FlockOperation, flock};
+        let folder = fs::File::open(folder).ok()?;
+        flock(&folder, FlockOperation::LockExclusive).ok()?;
+        Some(folder)
+    }
+
+    #[cfg(not(unix))]
+    fn lock(_: &Path) -> Option<fs::File> {
+        None
+    }
+
     fn is_good(folder: &Path) -> io::Result<bool> {
-        if !folder.exists() {
-            return Ok(false);
+        match refuse_if_shared(folder) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            result => result?,
         }
-        refuse_if_shared(folder)?;
         let complete = [CA, CERTIFICATE, KEY]
             .iter()
             .all(|name| folder.join(name).is_file());
@@ -272,14 +298,11 @@ mod make {
             .unwrap_or_default()
     }
 
-    /// Writes a whole set beside the folder and moves it into place, so that two servers that
-    /// start at once end with one set: whoever comes second uses the first one's.
+    /// Writes a whole set beside the folder and moves it into place, so that nobody sees half of it.
     fn store(folder: &Path, certs: &DevCerts) -> io::Result<()> {
-        let parent = folder.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(parent)?;
         let id = random::u64();
         let fresh = folder.with_extension(format!("new-{id:016x}"));
-        create_private_dir(&fresh)?;
+        private_dirs().create(&fresh)?;
         let expires = (since_epoch() + LIFETIME).as_secs().to_string();
         let files = [
             (CA, certs.ca_pem.as_bytes()),
@@ -300,11 +323,8 @@ mod make {
 
     fn replace(folder: &Path, fresh: &Path, id: u64) -> io::Result<()> {
         if folder.exists() {
-            if is_good(folder)? {
-                return Ok(());
-            }
             let old = folder.with_extension(format!("old-{id:016x}"));
-            // Another server may be doing the same; then its set is as good as ours.
+            // Without a lock another server may be doing the same; its set is as good as ours.
             if fs::rename(folder, &old).is_ok() {
                 fs::remove_dir_all(&old)?;
             }
@@ -315,15 +335,12 @@ mod make {
         }
     }
 
-    #[cfg(unix)]
-    fn create_private_dir(path: &Path) -> io::Result<()> {
-        use std::os::unix::fs::DirBuilderExt;
-        fs::DirBuilder::new().mode(0o700).create(path)
-    }
-
-    #[cfg(not(unix))]
-    fn create_private_dir(path: &Path) -> io::Result<()> {
-        fs::create_dir(path)
+    /// Makes folders that nobody else can read.
+    fn private_dirs() -> fs::DirBuilder {
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder
     }
 
     fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {

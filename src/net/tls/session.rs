@@ -67,12 +67,7 @@ impl TlsSession {
         let offered = received.len();
         while !received.is_empty() && !self.has_plaintext()? {
             // After close_notify nothing counts any more (RFC 8446 6.1).
-            if self
-                .connection
-                .read_tls(&mut received)
-                .map_err(error::io)?
-                == 0
-            {
+            if self.connection.read_tls(&mut received).map_err(error::io)? == 0 {
                 return Ok(offered);
             }
         }

@@ -158,8 +158,7 @@ fn c04_the_authority_alone_is_no_chain() {
         .signed_by(&key, &issuer)
         .unwrap();
     let chain = [forged.pem(), middle.certificate.pem()].concat();
-    let server =
-        TlsServerConfig::builder().pem(chain.as_bytes(), key.serialize_pem().as_bytes());
+    let server = TlsServerConfig::builder().pem(chain.as_bytes(), key.serialize_pem().as_bytes());
     let (client, server) = outcomes(server, "localhost");
     assert_eq!(kind(client), Kind::BadCertificate);
     assert!(matches!(kind(server), Kind::Alert(_)));

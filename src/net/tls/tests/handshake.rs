@@ -65,7 +65,10 @@ fn both_ends_know_the_same_secret_and_no_other_connection_does() {
         let (client, server) = (client.unwrap(), server.unwrap());
         assert_eq!(client.exporter, server.exporter);
         assert_eq!(client.cipher_suite, server.cipher_suite);
-        assert_eq!((client.version, client.alpn.as_str()), ("TLSv1.3", "vstp/1"));
+        assert_eq!(
+            (client.version, client.alpn.as_str()),
+            ("TLSv1.3", "vstp/1")
+        );
         assert_eq!(client.certificates, [leaf().certificate.der().to_vec()]);
         assert_eq!(server.server_name.as_deref(), Some("localhost"));
         client
@@ -114,17 +117,29 @@ fn tls10_hello() -> Vec<u8> {
 fn c05_something_else_than_a_client_hello() {
     let vstp = b"VT\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00";
     let cases: [(&[u8], Kind); 9] = [
-        (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", Kind::InvalidMessage),
+        (
+            b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            Kind::InvalidMessage,
+        ),
         (b"SSH-2.0-OpenSSH_9.9\r\n", Kind::InvalidMessage),
         (vstp, Kind::InvalidMessage),
         (&[0; 100], Kind::InvalidMessage),
         (&tls10_hello(), Kind::Incompatible),
         // SSL 2.
-        (b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10\x07\x00\xc0", Kind::InvalidMessage),
+        (
+            b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10\x07\x00\xc0",
+            Kind::InvalidMessage,
+        ),
         // A record longer than any may be.
-        (b"\x16\x03\x01\xff\xff\x01\x00\x00\x10", Kind::InvalidMessage),
+        (
+            b"\x16\x03\x01\xff\xff\x01\x00\x00\x10",
+            Kind::InvalidMessage,
+        ),
         // A message of 16 MiB.
-        (b"\x16\x03\x01\x00\x04\x01\xff\xff\xff", Kind::InvalidMessage),
+        (
+            b"\x16\x03\x01\x00\x04\x01\xff\xff\xff",
+            Kind::InvalidMessage,
+        ),
         // Application data before any handshake.
         (b"\x17\x03\x03\x00\x01A", Kind::Other),
     ];
@@ -285,7 +300,11 @@ fn c12_the_application_protocol_at_our_server() {
         (&[ALPN], Ok(()), true),
         (&[b"h2", ALPN], Ok(()), true),
         (&[ALPN, b"h2"], Ok(()), true),
-        (&[b"h2", b"http/1.1"], Err(Kind::NoApplicationProtocol), false),
+        (
+            &[b"h2", b"http/1.1"],
+            Err(Kind::NoApplicationProtocol),
+            false,
+        ),
         // rustls lets this one through; the check that follows the handshake does not.
         (&[], Err(Kind::NoApplicationProtocol), true),
     ];

@@ -103,7 +103,10 @@ fn settings_that_cannot_work_are_refused() {
     for (result, words) in [
         (server().build(), "a server needs one"),
         (server().pem(b"", &key).build(), "holds no certificate"),
-        (server().pem(&pem, b"nothing").build(), "holds no private key"),
+        (
+            server().pem(&pem, b"nothing").build(),
+            "holds no private key",
+        ),
         (server().pem(&pem, &pem).build(), "holds no private key"),
         (server().pem(&pem, &key.repeat(2)).build(), "more than one"),
         (
@@ -115,7 +118,10 @@ fn settings_that_cannot_work_are_refused() {
             "missing/cert.pem",
         ),
         (server().der(vec![vec![1, 2, 3]], vec![4]).build(), "`der`"),
-        (server().der(Vec::new(), leaf().key.serialize_der()).build(), "certificate"),
+        (
+            server().der(Vec::new(), leaf().key.serialize_der()).build(),
+            "certificate",
+        ),
     ] {
         let text = complaint(result);
         assert!(text.contains(words), "{text}");
@@ -128,13 +134,18 @@ fn settings_that_cannot_work_are_refused() {
 
     let client = TlsClientConfig::builder;
     for (result, words) in [
-        (client().ca_pem(b"").and_then(|b| b.build()), "no certificate"),
+        (
+            client().ca_pem(b"").and_then(|b| b.build()),
+            "no certificate",
+        ),
         (
             client().ca_der(vec![1, 2, 3]).and_then(|b| b.build()),
             "authority",
         ),
         (
-            client().ca_pem_file("missing/ca.pem").and_then(|b| b.build()),
+            client()
+                .ca_pem_file("missing/ca.pem")
+                .and_then(|b| b.build()),
             "missing/ca.pem",
         ),
         (trusting().server_name("two words").build(), "server_name"),
@@ -195,7 +206,10 @@ fn c16_a_reload_concerns_new_connections_and_clones() {
     assert_eq!(shown(&server), two.certificate.der().to_vec());
     assert_eq!(shown(&clone), two.certificate.der().to_vec());
     let record = super::encrypt(&mut old.client, b"still here");
-    assert_eq!(super::feed(&mut old.server, &record).unwrap(), b"still here");
+    assert_eq!(
+        super::feed(&mut old.server, &record).unwrap(),
+        b"still here"
+    );
 
     // What cannot be used changes nothing.
     complaint(server.reload_pem(&one.pem(), &two.key_pem()));
