@@ -15,9 +15,19 @@ pub(super) fn tls(error: Error) -> VstpError {
     }))
 }
 
-/// The same for one that rustls has wrapped, because a function of `std::io` must return it.
+/// Turns what rustls says in a function of `std::io` into ours. None of these is about a socket:
+/// it is an earlier error, or a handshake message that does not fit into 64 KiB of records.
 pub(super) fn io(error: io::Error) -> VstpError {
-    error.downcast().map_or_else(VstpError::Io, tls)
+    error.downcast().map_or_else(
+        |source| {
+            VstpError::Tls(Box::new(TlsError {
+                kind: Kind::InvalidMessage,
+                hint: "",
+                source: Some(Box::new(source)),
+            }))
+        },
+        tls,
+    )
 }
 
 /// An error that rustls does not know of.
@@ -53,9 +63,10 @@ fn explain(error: &Error) -> (Kind, &'static str) {
             }
             _ => (Kind::Incompatible, ""),
         },
-        Error::InvalidMessage(InvalidMessage::InvalidContentType) | Error::InvalidMessage(_) => {
-            (Kind::InvalidMessage, "does one side use plaintext?")
+        Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => {
+            (Kind::InvalidMessage, "is the certificate chain over 64 KiB?")
         }
+        Error::InvalidMessage(_) => (Kind::InvalidMessage, "does one side use plaintext?"),
         Error::DecryptError => (Kind::DecryptError, ""),
         _ => (Kind::Other, ""),
     }

@@ -160,6 +160,29 @@ fn c05_something_else_than_a_client_hello() {
     }
 }
 
+/// The header of a ClientHello of `len` bytes and the records up to its end.
+fn large_hello(len: usize) -> Vec<u8> {
+    let mut message = vec![1];
+    message.extend(&u32::try_from(len).unwrap().to_be_bytes()[1..]);
+    message.resize(4 + len, 0);
+    let mut records = Vec::new();
+    for part in message.chunks(0x4000) {
+        records.extend([0x16, 3, 1]);
+        records.extend(u16::try_from(part.len()).unwrap().to_be_bytes());
+        records.extend(part);
+    }
+    records
+}
+
+#[test]
+fn c15_a_hello_of_any_size_ends_in_an_error() {
+    for len in [1_000, 16_000, 17_000, 60_000, 65_000, 65_400, 65_500, 65_535, 65_536, 100_000] {
+        let mut session = server();
+        let result = feed(&mut session, &large_hello(len));
+        assert_eq!(kind(result), Kind::InvalidMessage, "{len} bytes");
+    }
+}
+
 /// Reproducible noise (splitmix64).
 fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed;
