@@ -12,9 +12,7 @@ use std::time::Instant;
 use vstp::error::{ClosedBy, TimeoutKind, TlsErrorKind};
 use vstp::net::tls::{ALPN, ClientAuth, Roots, TlsClientConfig, TlsServerConfig};
 use vstp::serve::{ServerConfig, ServerHandle};
-use vstp::{
-    Frame, FrameType, VstpError, VstpTcpClient, VstpTcpConnection, VstpTcpServer,
-};
+use vstp::{Frame, FrameType, VstpError, VstpTcpClient, VstpTcpConnection, VstpTcpServer};
 
 /// A server whose handshakes take longer than any test waits: what ends earlier was ended.
 fn patient() -> ServerConfig {
@@ -136,6 +134,7 @@ fn c05_garbage_while_another_client_works() {
     }
     drop(silent);
     works(&mut honest);
+    honest.close().unwrap();
     server.shutdown(LONG);
 }
 
@@ -385,6 +384,7 @@ fn c12_peers_without_our_application_protocol() {
     among.shake_hands().unwrap();
     among.send(&Frame::new(FrameType::Hello));
     assert_eq!(among.recv().unwrap().typ, FrameType::Welcome);
+    drop(among);
     server.shutdown(LONG);
 
     for (known, reason) in [
@@ -451,7 +451,9 @@ fn c15_a_client_hello_without_end() {
     let server = echo(leaf().server());
     let mut socket = dial(server.local_addr());
     // A message of 60,000 bytes is within bounds, so it is waited for, up to its end.
-    socket.write_all(&[0x16, 3, 1, 0x40, 0, 1, 0, 0xea, 0x60]).unwrap();
+    socket
+        .write_all(&[0x16, 3, 1, 0x40, 0, 1, 0, 0xea, 0x60])
+        .unwrap();
     let part = [0; 0x4000 - 4];
     socket.write_all(&part).unwrap();
     let mut rest = Vec::new();
@@ -516,5 +518,20 @@ fn c16_reload_under_load() {
     let stats = server.stats();
     assert_eq!(stats.handshake_tls_failures, 0);
     assert!(stats.connections_accepted > 80);
+    server.shutdown(LONG);
+}
+
+#[test]
+fn c07_the_alert_reaches_a_client_that_is_still_sending() {
+    let server = with_client_auth(ClientAuth::Required);
+    for n in 1..=20 {
+        let mut peer = Peer::connect(server.local_addr(), &[ALPN]);
+        peer.shake_hands().unwrap();
+        let bytes = peer.encrypt(&[0; 16_000]);
+        // More than anybody reads; the server may end it meanwhile.
+        let _ = peer.socket.write_all(&bytes.repeat(64));
+        assert_eq!(peer.alert(), 116);
+        tls_failures(&server, n);
+    }
     server.shutdown(LONG);
 }

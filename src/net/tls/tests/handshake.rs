@@ -176,7 +176,9 @@ fn large_hello(len: usize) -> Vec<u8> {
 
 #[test]
 fn c15_a_hello_of_any_size_ends_in_an_error() {
-    for len in [1_000, 16_000, 17_000, 60_000, 65_000, 65_400, 65_500, 65_535, 65_536, 100_000] {
+    for len in [
+        1_000, 16_000, 17_000, 60_000, 65_000, 65_400, 65_500, 65_535, 65_536, 100_000,
+    ] {
         let mut session = server();
         let result = feed(&mut session, &large_hello(len));
         assert_eq!(kind(result), Kind::InvalidMessage, "{len} bytes");
