@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests and their helpers")]
 
 mod basics;
+mod openssl;
 mod tls_faults;
 mod tls_peer;
 mod util;
