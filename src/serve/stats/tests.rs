@@ -1,3 +1,5 @@
+//! The counters: each event counts once, in its place.
+
 use super::*;
 
 #[test]
