@@ -22,6 +22,8 @@ pub(super) type DynHandler = dyn Fn(&Session, Frame) -> Reply + Send + Sync;
 
 /// How often a connection that is being drained looks for frames that are still arriving.
 const DRAIN_TICK: Duration = Duration::from_millis(5);
+/// How long a client has to answer the server's goodbye.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Serves the connection until it ends; the reason is logged, not returned, since nobody waits.
 pub(super) fn serve(server: &ServerShared, connection: VstpTcpConnection, handler: &DynHandler) {
@@ -38,12 +40,12 @@ fn serve_until_end(
     handler: &DynHandler,
 ) -> Result<(), VstpError> {
     let session = Session::new(Arc::clone(connection.shared()));
-    let mut said_bye = false;
+    let mut said_bye = None;
     loop {
         match connection.next(None)? {
             // After our goodbye nothing may be answered; the client knows from it that what it
             // has sent since was not handled.
-            Next::Frame if said_bye => {}
+            Next::Frame if said_bye.is_some() => {}
             Next::Frame => {
                 server.counters.frame_in();
                 let request = connection.take();
@@ -51,9 +53,15 @@ fn serve_until_end(
             }
             Next::End => return Ok(()),
             Next::Draining => {
-                if !said_bye && !connection.is_mid_frame() {
-                    connection.say_bye(ErrorCode::ShuttingDown)?;
-                    said_bye = true;
+                match said_bye {
+                    None if connection.is_mid_frame() => {}
+                    None if connection.say_bye_draining()? => said_bye = Some(clock::now()),
+                    None => return Ok(()),
+                    // A client that does not answer is not waiting for anything of ours.
+                    Some(at) if clock::now().saturating_duration_since(at) >= FAREWELL => {
+                        return Ok(());
+                    }
+                    Some(_) => {}
                 }
                 if server.lifecycle.wait_closed(clock::after(DRAIN_TICK)) {
                     return Err(VstpError::ConnectionClosed(ClosedBy::Local));

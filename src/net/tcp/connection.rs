@@ -11,8 +11,8 @@ use super::stats::ConnectionStats;
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::net::tls::PeerInfo;
 use crate::net::{clock, random};
-use crate::proto::ErrorCode;
 use crate::proto::keys::{self, Features};
+use crate::proto::session::Established;
 use crate::wire::{Flags, Frame, FrameRef, FrameType};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -332,14 +332,19 @@ impl VstpTcpConnection {
     /// As [`send`](Self::send).
     pub fn close_sending(&mut self) -> Result<(), VstpError> {
         self.feed.flush()?;
-        self.shared
-            .say_bye(None, clock::after(self.config.close_timeout))
+        self.shared.say_bye(clock::after(self.config.close_timeout))
     }
 
-    /// Says goodbye for this reason; the client's goodbye is still awaited.
-    pub(crate) fn say_bye(&self, code: ErrorCode) -> Result<(), VstpError> {
+    /// Says goodbye for a server that goes away; `false` when the session has no goodbye, so that
+    /// there is none to wait for either.
+    pub(crate) fn say_bye_draining(&self) -> Result<bool, VstpError> {
         self.shared
-            .say_bye(Some(code), clock::after(self.config.close_timeout))
+            .say_bye_draining(clock::after(self.config.close_timeout))?;
+        Ok(self
+            .shared
+            .established
+            .get()
+            .is_some_and(Established::has_hello))
     }
 
     /// Ends the sending direction with this frame.

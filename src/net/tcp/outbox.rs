@@ -41,6 +41,14 @@ pub(crate) struct Framing {
     pub(crate) queue_len: usize,
 }
 
+/// Whether ending the session ends the sending direction of the socket at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fin {
+    Send,
+    /// It ends when the socket is closed.
+    Keep,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -345,6 +353,7 @@ impl Outbox {
         &self,
         last: Option<&Frame>,
         by: ClosedBy,
+        fin: Fin,
         until: Option<Instant>,
     ) -> Result<(), VstpError> {
         let mut writer = self.acquire(until)?;
@@ -369,7 +378,9 @@ impl Outbox {
         if result.is_ok() {
             result = writer.half.flush(until);
         }
-        writer.half.shutdown();
+        if fin == Fin::Send {
+            writer.half.shutdown();
+        }
         self.lock().half = Some(writer);
         result
     }

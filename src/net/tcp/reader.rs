@@ -5,13 +5,14 @@
 //! reading.
 
 use super::config::TcpConfig;
+use super::outbox::Fin;
 use super::shared::Shared;
 use crate::error::{ClosedBy, RemoteError, TimeoutKind, VstpError};
 use crate::net::clock;
 use crate::net::stream::{ReadHalf, ReadOutcome};
 use crate::proto::budget::TinyReads;
 use crate::proto::deadline::FrameDeadline;
-use crate::proto::session::{Closed, Event, Session};
+use crate::proto::session::{Closed, Event, Session, StreamEnd, error_frame};
 use crate::proto::{ErrorCode, StreamDecoder, Violation};
 use crate::wire::{Frame, FrameRef, FrameType};
 use std::sync::Arc;
@@ -133,7 +134,7 @@ impl Reader {
                 Next::TimedOut => return Err(VstpError::Timeout(TimeoutKind::Recv)),
                 Next::Draining => {
                     let until = clock::after(FAREWELL);
-                    self.shared.say_bye(Some(ErrorCode::ShuttingDown), until)?;
+                    self.shared.say_bye_draining(until)?;
                     return Ok(false);
                 }
                 Next::Established | Next::Acked(_) | Next::Pong(_) => {}
@@ -285,7 +286,10 @@ impl Reader {
             self.shared.said_bye.store(true, Ordering::Relaxed);
             let until = clock::after(self.frame_deadline.base);
             // The peer may be gone already; it said all it had to say.
-            let _ = self.shared.outbox.finish(bye.as_ref(), by, until);
+            let _ = self
+                .shared
+                .outbox
+                .finish(bye.as_ref(), by, Fin::Send, until);
         }
         self.shared.outbox.close(by);
         Ok(Next::End)
@@ -324,7 +328,9 @@ impl Reader {
                 self.last_len = len;
                 Ok(None)
             }
-            Ok(ReadOutcome::End(_)) if self.is_told_to_drain() => Ok(Some(Next::Draining)),
+            Ok(ReadOutcome::End(StreamEnd::Fin)) if self.is_told_to_drain() => {
+                Ok(Some(Next::Draining))
+            }
             Ok(ReadOutcome::End(end)) => {
                 if self.shared.said_bye.load(Ordering::Relaxed) {
                     self.session.note_bye_sent();
@@ -340,10 +346,10 @@ impl Reader {
                 let now = clock::now();
                 let over = |at: Option<Instant>| at.is_some_and(|at| now >= at);
                 if over(frame_at) {
-                    return Err(VstpError::Timeout(TimeoutKind::Frame));
+                    return Err(self.expire(TimeoutKind::Frame));
                 }
                 if over(idle_at) {
-                    return Err(VstpError::Timeout(TimeoutKind::Idle));
+                    return Err(self.expire(TimeoutKind::Idle));
                 }
                 if over(until) {
                     return Ok(Some(Next::TimedOut));
@@ -360,6 +366,15 @@ impl Reader {
                 Err(error)
             }
         }
+    }
+
+    /// A deadline of the protocol has passed: the peer is told, as far as it takes it at once.
+    pub(crate) fn expire(&self, kind: TimeoutKind) -> VstpError {
+        let report = error_frame(ErrorCode::Timeout, &kind.to_string(), None);
+        self.shared
+            .outbox
+            .finish_now(Some(&report), ClosedBy::Error);
+        VstpError::Timeout(kind)
     }
 
     fn is_told_to_drain(&self) -> bool {
@@ -381,7 +396,7 @@ impl Reader {
         let _ = self
             .shared
             .outbox
-            .finish(report.as_ref(), ClosedBy::Error, until);
+            .finish(report.as_ref(), ClosedBy::Error, Fin::Send, until);
         self.linger(until);
         violation.into()
     }
@@ -391,7 +406,7 @@ impl Reader {
         let until = clock::after(FAREWELL);
         self.shared
             .outbox
-            .finish(Some(last), ClosedBy::Error, until)?;
+            .finish(Some(last), ClosedBy::Error, Fin::Send, until)?;
         self.linger(until);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What the halves of a connection have in common, and what ends with the last of them.
 
-use super::outbox::Outbox;
+use super::outbox::{Fin, Outbox};
 use super::stats::ConnectionStats;
 use crate::error::{ClosedBy, VstpError};
 use crate::net::clock;
@@ -149,16 +149,23 @@ impl Shared {
     }
 
     /// Sends what is queued, says goodbye and ends the sending direction; once.
-    pub(crate) fn say_bye(
-        &self,
-        code: Option<ErrorCode>,
-        until: Option<Instant>,
-    ) -> Result<(), VstpError> {
+    pub(crate) fn say_bye(&self, until: Option<Instant>) -> Result<(), VstpError> {
         if self.said_bye.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
         self.outbox
-            .finish(self.bye(code).as_ref(), ClosedBy::Local, until)
+            .finish(self.bye(None).as_ref(), ClosedBy::Local, Fin::Send, until)
+    }
+
+    /// The same for a server that goes away. Its receiving direction is shut down already, and
+    /// with both down Linux would answer the client's goodbye with a reset; so FIN waits for close.
+    pub(crate) fn say_bye_draining(&self, until: Option<Instant>) -> Result<(), VstpError> {
+        if self.said_bye.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let bye = self.bye(Some(ErrorCode::ShuttingDown));
+        self.outbox
+            .finish(bye.as_ref(), ClosedBy::Local, Fin::Keep, until)
     }
 
     /// A session without HELLO has no goodbye; there the end of the stream is it.
