@@ -22,3 +22,8 @@ pub use wire::{Flags, Frame, FrameType, Header, VSTP_MAGIC, VSTP_VERSION};
 
 /// The number of a session, chosen at random by the server (spec 3.2).
 pub type SessionId = u128;
+
+/// Runs the code of README.md with the tests of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
