@@ -170,7 +170,7 @@ mod make {
     }
 
     fn try_generate() -> Result<DevCerts, rcgen::Error> {
-        let now = SystemTime::now();
+        let now = wall_clock();
         // A clock that runs an hour behind on the other side must not matter.
         let not_before = (now - Duration::from_secs(3600)).into();
         let not_after = (now + LIFETIME).into();
@@ -232,10 +232,17 @@ mod make {
         Ok(complete && since_epoch() + RESERVE < expires)
     }
 
-    fn since_epoch() -> Duration {
+    /// When certificates begin and end is a matter of calendars; no timer reads this.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "certificates depend on the wall clock"
+    )]
+    fn wall_clock() -> SystemTime {
         SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
+    }
+
+    fn since_epoch() -> Duration {
+        wall_clock().duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 
     /// Whoever can write here can make clients trust their own authority.

@@ -1,3 +1,5 @@
+//! Tests of the accept loop, on acceptors that follow a script.
+
 use super::*;
 use crate::serve::permits::{Permit, Permits};
 use crate::serve::testing::{LONG, task};

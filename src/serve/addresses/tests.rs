@@ -1,3 +1,5 @@
+//! Tests of the limits per address, on times that the test chooses.
+
 use super::*;
 use crate::net::clock;
 use std::net::Ipv6Addr;

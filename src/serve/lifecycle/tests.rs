@@ -1,3 +1,5 @@
+//! Tests of the phases of a server and of those who wait for them.
+
 use super::*;
 use crate::serve::testing::{LONG, task};
 use std::sync::atomic::AtomicUsize;

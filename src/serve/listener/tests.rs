@@ -1,3 +1,5 @@
+//! Tests of the listening socket on loopback, port 0, for each way of waiting.
+
 use super::*;
 use crate::net::clock;
 use crate::serve::accept::run;

@@ -1,3 +1,5 @@
+//! Tests of how often a reason is logged, on times that the test chooses.
+
 use super::*;
 use crate::net::clock;
 

@@ -1,3 +1,5 @@
+//! Tests of permits: taken, freed, waited for.
+
 use super::*;
 use crate::net::clock;
 use crate::serve::testing::{LONG, task, until};

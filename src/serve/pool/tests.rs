@@ -1,3 +1,5 @@
+//! Tests of the workers: how many, reused when, ended when.
+
 use super::*;
 use crate::serve::lifecycle::Lifecycle;
 use crate::serve::testing::{LONG, task, until};

@@ -1,3 +1,5 @@
+//! Tests that each event has its own counter.
+
 use super::*;
 
 #[test]
