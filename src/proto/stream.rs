@@ -21,8 +21,8 @@
 
 use crate::wire::decode::check_crc;
 use crate::wire::{
-    Buffer, DecodeError, FixedHeader, Frame, FrameRef, Headers, HeadersRef, Limits, Trailer,
-    crc::Crc32,
+    Buffer, DecodeError, FixedHeader, Frame, FrameRef, FrameType, Headers, HeadersRef, Limits,
+    Trailer, crc::Crc32,
 };
 
 /// Payloads from this length on get a vector of their own (bytes).
@@ -224,6 +224,12 @@ impl StreamDecoder {
     #[must_use]
     pub fn is_mid_frame(&self) -> bool {
         self.ready.is_none() && (self.head.is_some() || !self.staging.is_empty())
+    }
+
+    /// The type of the frame that is arriving or ready, once its fixed header is there.
+    #[must_use]
+    pub fn arriving(&self) -> Option<FrameType> {
+        self.head.map(|head| head.typ)
     }
 
     /// Bytes of the frame that is arriving, as announced; 0 while that is unknown.

@@ -164,7 +164,6 @@ impl VstpTcpConnection {
         let frame = frame
             .with_flag(Flags::REQ_ACK)
             .with_header(keys::MSG_ID, msg_id.to_string());
-        self.reader.session().note_ack_requested();
         self.send(&frame)?;
         self.wait_for(TimeoutKind::Ack, |next| *next == Next::Acked(msg_id))
     }

@@ -319,6 +319,8 @@ impl Reader {
                 self.now = clock::now();
                 self.silent_since = self.now;
                 self.shared.note_received(self.now, len);
+                let sent = self.shared.outbox.frames_sent.load(Ordering::Relaxed);
+                self.session.note_frames_sent(sent);
                 self.last_len = len;
                 Ok(None)
             }
@@ -371,7 +373,9 @@ impl Reader {
 
     /// Reports a violation to the peer and ends the connection.
     fn refuse(&mut self, violation: Violation) -> VstpError {
-        let report = Session::fatal_error_frame(&violation);
+        // ERR is never answered, not even a broken one.
+        let about_err = self.decoder.arriving() == Some(FrameType::Err);
+        let report = (!about_err).then(|| Session::fatal_error_frame(&violation));
         let until = clock::after(FAREWELL);
         // The error of the peer is what the caller must see, not that it does not listen.
         let _ = self

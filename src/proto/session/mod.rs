@@ -187,8 +187,10 @@ pub struct Session {
     established: Option<Established>,
     said_bye: bool,
     control: Budget,
-    /// REQ_ACK messages sent whose ACK has not come; each earns one ACK without budget.
-    acks_due: u64,
+    /// Frames that this side has sent, and frames received that may answer one. An answer costs no
+    /// budget as long as there is a frame that it can be for.
+    frames_sent: u64,
+    answers: u64,
     acks: VecDeque<Frame>,
     other: VecDeque<Frame>,
     /// Only the latest PONG: whoever floods with PING gets one answer for all.
@@ -227,7 +229,8 @@ impl Session {
             established: None,
             said_bye: false,
             control: Budget::default(),
-            acks_due: 0,
+            frames_sent: 0,
+            answers: 0,
             acks: VecDeque::new(),
             other: VecDeque::new(),
             pong: None,
@@ -357,16 +360,13 @@ impl Session {
                 Ok(Event::Consumed)
             }
             Rule::Pong => {
-                self.spend(now)?;
+                self.note_answer(now)?;
                 Ok(Event::Pong)
             }
             Rule::Ack => {
                 let msg_id = keys::number(frame.headers, keys::MSG_ID)?;
                 let msg_id = msg_id.ok_or(Violation::ReservedHeader { key: keys::MSG_ID })?;
-                match self.acks_due.checked_sub(1) {
-                    Some(due) => self.acks_due = due,
-                    None => self.spend(now)?,
-                }
+                self.note_answer(now)?;
                 Ok(Event::Acked { msg_id })
             }
             Rule::Bye => {
@@ -388,7 +388,7 @@ impl Session {
                     .map_or(ErrorCode::Unknown, ErrorCode::from_wire);
                 let correlation_id = keys::correlation_id(frame)?.map(<[u8]>::to_vec);
                 if correlation_id.is_some() {
-                    self.spend(now)?;
+                    self.note_answer(now)?;
                 }
                 Ok(Event::RemoteError {
                     code,
@@ -402,6 +402,15 @@ impl Session {
                 state: self.state.name(),
             }),
         }
+    }
+
+    /// PONG, ACK or ERR: free as long as a frame of ours may have asked for it.
+    fn note_answer(&mut self, now: Instant) -> Result<(), Violation> {
+        if self.answers < self.frames_sent {
+            self.answers += 1;
+            return Ok(());
+        }
+        self.spend(now)
     }
 
     fn spend(&mut self, now: Instant) -> Result<(), Violation> {
@@ -505,9 +514,9 @@ impl Session {
             .or_else(|| self.other.pop_front())
     }
 
-    /// Notes that a message with REQ_ACK is sent: one ACK may come for it.
-    pub fn note_ack_requested(&mut self) {
-        self.acks_due += 1;
+    /// Notes how many frames this side has sent so far: so many answers may come.
+    pub fn note_frames_sent(&mut self, total: u64) {
+        self.frames_sent = total;
     }
 
     /// Notes that BYE was sent; the peer's is then the last frame, and not answered.
@@ -529,23 +538,10 @@ impl Session {
         }
     }
 
-    /// The ERR that reports a violation, or `None` where none may be sent: never about an ERR.
+    /// The ERR that reports a violation. None may be sent about a frame that is itself ERR.
     #[must_use]
-    pub fn fatal_error_frame(violation: &Violation) -> Option<Frame> {
-        let about_err = matches!(
-            violation,
-            Violation::Unexpected {
-                typ: FrameType::Err,
-                ..
-            } | Violation::ControlPayload {
-                typ: FrameType::Err,
-                ..
-            } | Violation::FlagNotAllowed {
-                typ: FrameType::Err,
-                ..
-            }
-        );
-        (!about_err).then(|| error_frame(violation.code(), &violation.to_string(), None))
+    pub fn fatal_error_frame(violation: &Violation) -> Frame {
+        error_frame(violation.code(), &violation.to_string(), None)
     }
 }
 
@@ -586,3 +582,6 @@ pub fn error_frame(code: ErrorCode, message: &str, correlation_id: Option<&[u8]>
         Some(id) => frame.with_header(keys::CORRELATION_ID, id),
     }
 }
+
+#[cfg(test)]
+mod tests;
