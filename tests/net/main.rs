@@ -1,8 +1,6 @@
 //! Real sockets on port 0, each call with a deadline. One file for each kind of misbehaviour.
-#![allow(
-    clippy::unwrap_used,
-    reason = "the lint takes helpers of tests for code that is no test"
-)]
+
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod basics;
 mod util;

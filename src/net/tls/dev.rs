@@ -169,6 +169,12 @@ mod make {
             .map_err(|e| VstpError::config_from("dev-certs", "a certificate could not be made", e))
     }
 
+    /// Certificates are about the wall clock; nothing else is.
+    #[expect(clippy::disallowed_methods, reason = "the dates of a certificate")]
+    fn wall_clock() -> SystemTime {
+        SystemTime::now()
+    }
+
     fn try_generate() -> Result<DevCerts, rcgen::Error> {
         let now = wall_clock();
         // A clock that runs an hour behind on the other side must not matter.
@@ -230,15 +236,6 @@ mod make {
         let expires = fs::read_to_string(folder.join(EXPIRES)).unwrap_or_default();
         let expires = Duration::from_secs(expires.trim().parse().unwrap_or(0));
         Ok(complete && since_epoch() + RESERVE < expires)
-    }
-
-    /// When certificates begin and end is a matter of calendars; no timer reads this.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "certificates depend on the wall clock"
-    )]
-    fn wall_clock() -> SystemTime {
-        SystemTime::now()
     }
 
     fn since_epoch() -> Duration {

@@ -1,4 +1,4 @@
-//! Tests of the accept loop, on acceptors that follow a script.
+//! The accept loop against scripted listeners: each errno, back-off, shutdown.
 
 use super::*;
 use crate::serve::permits::{Permit, Permits};

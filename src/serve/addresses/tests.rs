@@ -1,4 +1,4 @@
-//! Tests of the limits per address, on times that the test chooses.
+//! The limits per address: exact counts, rates on a virtual clock, a flat table.
 
 use super::*;
 use crate::net::clock;

@@ -1,4 +1,4 @@
-//! Tests of the phases of a server and of those who wait for them.
+//! The lifecycle: it only moves forward, and every wait sees it.
 
 use super::*;
 use crate::serve::testing::{LONG, task};

@@ -1,4 +1,4 @@
-//! Tests of the listening socket on loopback, port 0, for each way of waiting.
+//! The listening socket on real addresses: waking, restarting, binding twice.
 
 use super::*;
 use crate::net::clock;

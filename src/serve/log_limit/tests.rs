@@ -1,4 +1,4 @@
-//! Tests of how often a reason is logged, on times that the test chooses.
+//! The log limit on a virtual clock.
 
 use super::*;
 use crate::net::clock;

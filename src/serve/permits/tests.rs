@@ -1,4 +1,4 @@
-//! Tests of permits: taken, freed, waited for.
+//! The semaphore: exact counts, waiting, shutdown.
 
 use super::*;
 use crate::net::clock;

@@ -1,4 +1,4 @@
-//! Tests of the workers: how many, reused when, ended when.
+//! The pool: bounds, panics, stuck jobs, joining.
 
 use super::*;
 use crate::serve::lifecycle::Lifecycle;

@@ -1,4 +1,4 @@
-//! Tests that each event has its own counter.
+//! The counters: each event counts once, in its place.
 
 use super::*;
 
