@@ -221,10 +221,16 @@ impl VstpTcpServer {
     /// ```
     /// use vstp::{Frame, VstpTcpClient, VstpTcpServer};
     /// let server = VstpTcpServer::bind_plain("127.0.0.1:0")?;
-    /// let mut client = VstpTcpClient::connect_plain(server.local_addr())?;
+    /// let addr = server.local_addr();
+    /// let client = std::thread::spawn(move || {
+    ///     let mut client = VstpTcpClient::connect_plain(addr)?;
+    ///     client.send(&Frame::data("hello"))?;
+    ///     client.close()
+    /// });
     /// let mut connection = server.accept()?;
-    /// client.send(&Frame::data("hello"))?;
     /// assert_eq!(connection.recv()?, Some(Frame::data("hello")));
+    /// assert_eq!(connection.recv()?, None);
+    /// client.join().expect("the client does not panic")?;
     /// # Ok::<(), vstp::VstpError>(())
     /// ```
     pub fn accept(&self) -> Result<VstpTcpConnection, VstpError> {
