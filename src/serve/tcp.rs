@@ -28,6 +28,7 @@ use crate::net::clock;
 use crate::net::tcp::VstpTcpConnection;
 use crate::net::tcp::establish;
 use crate::net::tcp::keeper::Keeper;
+use crate::net::tcp::memory::MemoryBudget;
 use crate::net::tls::{TlsServerConfig, TlsSession};
 use crate::wire::Frame;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -127,8 +128,9 @@ impl VstpTcpServer {
     fn new(
         acceptor: TcpAcceptor,
         tls: Option<TlsServerConfig>,
-        config: ServerConfig,
+        mut config: ServerConfig,
     ) -> Result<Self, VstpError> {
+        config.tcp.memory = Some(Arc::new(MemoryBudget::new(config.max_receive_memory)));
         let local_addr = acceptor.local_addr().map_err(VstpError::Io)?;
         let acceptor = Arc::new(acceptor);
         let pool = Pool::new(PoolConfig {
@@ -209,6 +211,8 @@ impl VstpTcpServer {
     }
 
     /// Waits for the next client whose handshake has succeeded.
+    ///
+    /// Clients are let in from the first call on; until then they wait in the system's backlog.
     ///
     /// # Blocking
     /// Until then, or until the server is shut down.

@@ -1,9 +1,11 @@
 //! The settings of a TCP connection, of either side.
 
+use super::memory::MemoryBudget;
 use crate::error::VstpError;
 use crate::proto::deadline::FrameDeadline;
 use crate::proto::keys::Features;
 use crate::wire::Limits;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The smallest frame limit that may be announced (bytes, spec 3.2).
@@ -44,6 +46,8 @@ pub struct TcpConfig {
     pub(crate) require_hello: bool,
     pub(crate) features: Features,
     pub(crate) auth_token: Option<Vec<u8>>,
+    /// What the connections of a server share.
+    pub(crate) memory: Option<Arc<MemoryBudget>>,
 }
 
 impl Default for TcpConfig {
@@ -69,6 +73,7 @@ impl Default for TcpConfig {
             require_hello: false,
             features: Features::default(),
             auth_token: None,
+            memory: None,
         }
     }
 }

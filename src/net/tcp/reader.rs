@@ -5,6 +5,7 @@
 //! reading.
 
 use super::config::TcpConfig;
+use super::memory::{FREE_LEN, MemoryShare};
 use super::outbox::Fin;
 use super::shared::Shared;
 use crate::error::{ClosedBy, RemoteError, TimeoutKind, VstpError};
@@ -25,8 +26,7 @@ const RETRY: Duration = Duration::from_millis(10);
 /// sending is read so that the ERR is not lost to a reset.
 const FAREWELL: Duration = Duration::from_millis(500);
 const FAREWELL_LEN: usize = 256 * 1024;
-/// A connection that held this much memory (bytes) gives it back after a pause.
-const BUSY_MEMORY: usize = 64 * 1024;
+/// A connection that holds more than its free share of memory gives it back after a pause.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What [`Reader::next`] found.
@@ -57,6 +57,7 @@ pub(crate) struct Reader {
     idle_timeout: Option<Duration>,
     frame_deadline: FrameDeadline,
     tiny_reads: TinyReads,
+    memory: MemoryShare,
     /// Bytes of the last read, while no frame has ended in it.
     last_len: usize,
     /// The time of the last read, which is as exact as the session needs it.
@@ -97,6 +98,7 @@ impl Reader {
             idle_timeout: config.idle_timeout,
             frame_deadline: config.frame_deadline,
             tiny_reads: TinyReads::default(),
+            memory: MemoryShare::new(config.memory.clone()),
             last_len: 0,
             now,
             frame_began: None,
@@ -310,14 +312,19 @@ impl Reader {
         });
         let all_sent = self.flush_answers()?;
         let retry_at = if all_sent { None } else { clock::after(RETRY) };
-        let is_busy = !self.decoder.is_mid_frame() && self.decoder.memory() > BUSY_MEMORY;
+        let is_busy = !self.decoder.is_mid_frame() && self.decoder.memory() > FREE_LEN;
         let pause_at = if is_busy { clock::after(PAUSE) } else { None };
         let at = [until, idle_at, frame_at, retry_at, pause_at]
             .into_iter()
             .flatten()
             .min();
 
-        match self.half.read(self.decoder.read_target(), at) {
+        let outcome = if self.memory.resize(self.decoder.memory(), at) {
+            self.half.read(self.decoder.read_target(), at)
+        } else {
+            Ok(ReadOutcome::TimedOut)
+        };
+        match outcome {
             Ok(ReadOutcome::Bytes(len)) => {
                 self.decoder.on_read(len);
                 self.now = clock::now();
