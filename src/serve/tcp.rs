@@ -134,7 +134,9 @@ impl VstpTcpServer {
         let local_addr = acceptor.local_addr().map_err(VstpError::Io)?;
         let acceptor = Arc::new(acceptor);
         let pool = Pool::new(PoolConfig {
-            max_workers: config.max_connections,
+            // Connections are bounded by their places. A place is free a moment before its worker
+            // is, so there are more workers than places.
+            max_workers: config.max_connections.saturating_mul(2),
             stack_len: config.stack_size,
             ..PoolConfig::default()
         });

@@ -342,9 +342,10 @@ impl Reader {
                 if self.shared.said_bye.load(Ordering::Relaxed) {
                     self.session.note_bye_sent();
                 }
-                let closed = self.session.handle_eof(end, self.decoder.is_mid_frame());
-                self.shared.outbox.close(closed_by(closed));
-                match closed {
+                if let Some(by) = self.shared.aborted.get() {
+                    return Err(VstpError::ConnectionClosed(*by));
+                }
+                match self.session.handle_eof(end, self.decoder.is_mid_frame()) {
                     Closed::Clean => Ok(Some(Next::End)),
                     other => Err(VstpError::ConnectionClosed(closed_by(other))),
                 }
@@ -437,12 +438,15 @@ impl Reader {
         let by = match &error {
             // This one ends a request, not the connection.
             VstpError::ServerError(remote) if remote.correlation_id.is_some() => return error,
-            // The sending side was ended by another thread; so say the same.
-            VstpError::ConnectionClosed(by) => self.shared.outbox.closed().unwrap_or(*by),
+            // What another thread did on purpose is the reason, and this its effect.
+            VstpError::ConnectionClosed(by) => self.shared.aborted.get().copied().unwrap_or(*by),
             _ => ClosedBy::Error,
         };
         self.ended = Some(Ended::By(by));
-        self.shared.abort(by);
+        // A peer that has only ended its sending direction can still be answered.
+        if by != ClosedBy::PeerWithoutBye {
+            self.shared.abort(by);
+        }
         match error {
             VstpError::ConnectionClosed(_) => VstpError::ConnectionClosed(by),
             other => other,

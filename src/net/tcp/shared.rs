@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) established: OnceLock<Established>,
     /// This side has said, or is saying, goodbye.
     pub(crate) said_bye: AtomicBool,
+    /// Set when both directions were ended from this side.
+    pub(crate) aborted: OnceLock<ClosedBy>,
     /// The reader shall end the session at the next pause between frames.
     pub(crate) draining: AtomicBool,
     pub(crate) frames_received: AtomicU64,
@@ -67,6 +69,7 @@ impl Shared {
             tls,
             established: OnceLock::new(),
             said_bye: AtomicBool::new(false),
+            aborted: OnceLock::new(),
             draining: AtomicBool::new(false),
             frames_received: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
@@ -144,6 +147,8 @@ impl Shared {
 
     /// Ends both directions at once; every blocked call returns `ConnectionClosed(by)`.
     pub(crate) fn abort(&self, by: ClosedBy) {
+        // The first reason stays.
+        let _ = self.aborted.set(by);
         self.outbox.close(by);
         stream::abort(&*self.transport);
     }
