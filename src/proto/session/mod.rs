@@ -13,6 +13,12 @@
 //!                                   everything that may come in Open may come
 //! ```
 
+mod frames;
+mod parts;
+
+pub use frames::{bye_frame, error_frame};
+pub use parts::{Closed, Established, Event, Role, Security, SessionConfig, StreamEnd};
+
 use super::budget::Budget;
 use super::code::ErrorCode;
 use super::error::Violation;
@@ -27,117 +33,6 @@ const MAX_HELLO_LEN: usize = 4 * 1024;
 const MAX_TOKEN_LEN: usize = 3 * 1024;
 /// Smallest limit that a peer may announce (bytes).
 const MIN_FRAME_LEN: u64 = 1024;
-
-/// Which end of the connection this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Connected, and says HELLO.
-    Client,
-    /// Accepted, and says WELCOME.
-    Server,
-}
-
-/// What protects the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Security {
-    /// Nothing.
-    Plaintext,
-    /// TLS 1.3.
-    Tls,
-}
-
-/// What a side brings into a session.
-#[derive(Debug, Clone)]
-pub struct SessionConfig {
-    /// What it can do.
-    pub features: Features,
-    /// The largest frame that it accepts, announced to the peer (bytes).
-    pub max_frame_len: usize,
-    /// Client on plaintext: whether to say HELLO.
-    pub hello: bool,
-    /// Server on plaintext: whether the stream must begin with HELLO.
-    pub require_hello: bool,
-    /// Client: the token to send.
-    pub auth_token: Option<Vec<u8>>,
-}
-
-/// What HELLO and WELCOME settled.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Established {
-    /// The server's number for the session; 0 where no WELCOME gave one.
-    pub session_id: u128,
-    /// What both can do.
-    pub features: Features,
-    /// The largest frame that the peer accepts, if it said so (bytes).
-    pub peer_max_frame_len: Option<usize>,
-    /// Server: the client's token.
-    pub auth_token: Option<Vec<u8>>,
-    hello: bool,
-}
-
-impl Established {
-    /// Whether there was a HELLO; a session without one has no BYE either (spec 3.6).
-    #[must_use]
-    pub const fn has_hello(&self) -> bool {
-        self.hello
-    }
-}
-
-/// What a frame means to the shell.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// The application gets the frame.
-    Deliver,
-    /// The session is open now, or HELLO came later.
-    Established,
-    /// Nothing to do.
-    Consumed,
-    /// The peer has accepted the message with this `msg-id`.
-    Acked {
-        /// The message.
-        msg_id: u64,
-    },
-    /// PONG; its payload is in the frame.
-    Pong,
-    /// ERR. With `correlation_id` it ends one request, without the session.
-    RemoteError {
-        /// The reason.
-        code: ErrorCode,
-        /// The reason for people, as sent.
-        message: Vec<u8>,
-        /// The request that it answers.
-        correlation_id: Option<Vec<u8>>,
-    },
-    /// BYE: nothing else comes. Our own BYE, if it is still due, is in the output.
-    PeerBye {
-        /// Why, if the peer said so.
-        code: Option<ErrorCode>,
-    },
-}
-
-/// How the transport's stream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StreamEnd {
-    /// TLS close_notify.
-    CloseNotify,
-    /// FIN without close_notify.
-    Fin,
-    /// Reset.
-    Reset,
-}
-
-/// How the session ended, for one whose stream is over (spec 3.6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Closed {
-    /// In order.
-    Clean,
-    /// Between frames, but without BYE.
-    PeerWithoutBye,
-    /// In the middle of something.
-    Truncated,
-    /// By a reset.
-    Reset,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -554,32 +449,6 @@ fn peer_limit(frame: FrameRef<'_>) -> Result<Option<usize>, Violation> {
             key: keys::MAX_FRAME_SIZE,
         }),
         len => Ok(len.map(|len| usize::try_from(len).unwrap_or(usize::MAX))),
-    }
-}
-
-/// BYE (spec 3.6).
-#[must_use]
-pub fn bye_frame(code: Option<ErrorCode>) -> Frame {
-    let bye = Frame::new(FrameType::Bye);
-    match code {
-        None => bye,
-        Some(code) => bye.with_header(keys::CODE, code.as_str()),
-    }
-}
-
-/// ERR (spec 3.7); the message is cut to what ERR may carry.
-#[must_use]
-pub fn error_frame(code: ErrorCode, message: &str, correlation_id: Option<&[u8]>) -> Frame {
-    let mut end = message.len().min(1024);
-    while !message.is_char_boundary(end) {
-        end -= 1;
-    }
-    let frame = Frame::new(FrameType::Err)
-        .with_header(keys::CODE, code.as_str())
-        .with_payload(&message.as_bytes()[..end]);
-    match correlation_id {
-        None => frame,
-        Some(id) => frame.with_header(keys::CORRELATION_ID, id),
     }
 }
 
