@@ -332,7 +332,7 @@ impl Session {
             frame.payload,
         ) {
             (None, []) => None,
-            (Some(token), []) | (None, token) => Some(token.to_vec()),
+            (Some(token), []) | (None, token) => Some(token.into()),
             (Some(_), _) => {
                 return Err(Violation::ReservedHeader {
                     key: keys::AUTH_TOKEN,
@@ -396,8 +396,10 @@ impl Session {
         }
         match auth_token {
             None => hello,
-            Some(token) if token.len() <= 255 => hello.with_header(keys::AUTH_TOKEN, token),
-            Some(token) => hello.with_payload(token.clone()),
+            Some(token) if token.as_bytes().len() <= 255 => {
+                hello.with_header(keys::AUTH_TOKEN, token.as_bytes())
+            }
+            Some(token) => hello.with_payload(token.as_bytes()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What goes into a session and comes out of it: settings, events, ends. Plain values, no rules.
 
 use crate::proto::code::ErrorCode;
-use crate::proto::keys::Features;
+use crate::proto::keys::{AuthToken, Features};
 
 /// Which end of the connection this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct SessionConfig {
     /// Server on plaintext: whether the stream must begin with HELLO.
     pub require_hello: bool,
     /// Client: the token to send.
-    pub auth_token: Option<Vec<u8>>,
+    pub auth_token: Option<AuthToken>,
 }
 
 /// What HELLO and WELCOME settled.
@@ -46,7 +46,7 @@ pub struct Established {
     /// The largest frame that the peer accepts, if it said so (bytes).
     pub peer_max_frame_len: Option<usize>,
     /// Server: the client's token.
-    pub auth_token: Option<Vec<u8>>,
+    pub auth_token: Option<AuthToken>,
     pub(super) hello: bool,
 }
 
