@@ -125,6 +125,10 @@ pub(crate) fn tls(
         if !session.is_handshaking() {
             break;
         }
+        // Whoever closes before the handshake is over will not finish it.
+        if session.peer_has_closed() {
+            return Err(VstpError::ConnectionClosed(ClosedBy::PeerWithoutBye));
+        }
         match reader
             .read(received.tail(MIN_READ_LEN), until)
             .map_err(closed_or_io)?
