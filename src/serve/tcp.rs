@@ -143,6 +143,7 @@ impl VstpTcpServer {
         let server = Arc::new(ServerShared::new(
             local_addr,
             pool,
+            config.handler_warn,
             Arc::downgrade(&acceptor),
         ));
         Ok(Self {

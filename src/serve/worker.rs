@@ -82,7 +82,9 @@ fn answer(
 ) -> Result<(), VstpError> {
     let id = request.header(keys::CORRELATION_ID).map(<[u8]>::to_vec);
     // The frame is gone with the panic and the session is only read, so nothing half-done is seen.
+    connection.shared().handler_begins();
     let reply = catch_unwind(AssertUnwindSafe(|| handler(session, request)));
+    connection.shared().handler_ended();
     let reply = reply.unwrap_or_else(|_| {
         server.counters.handler_panicked();
         Reply::Error(HandlerError::new(
@@ -92,15 +94,16 @@ fn answer(
     });
     match reply {
         Reply::None => Ok(()),
-        Reply::One(frame) => send(connection, frame, id.as_deref()),
+        Reply::One(frame) => send(server, connection, frame, id.as_deref()),
         Reply::Many(frames) => frames
             .into_iter()
-            .try_for_each(|frame| send(connection, frame, id.as_deref())),
+            .try_for_each(|frame| send(server, connection, frame, id.as_deref())),
         Reply::Error(error) => refuse(connection, &error, id.as_deref()),
     }
 }
 
 fn send(
+    server: &ServerShared,
     connection: &mut VstpTcpConnection,
     frame: Frame,
     id: Option<&[u8]>,
@@ -121,7 +124,10 @@ fn send(
             let error = HandlerError::new(ErrorCode::Handler, format!("the answer: {error}"));
             refuse(connection, &error, id)
         }
-        result => result,
+        result => {
+            server.counters.frame_out();
+            result
+        }
     }
 }
 

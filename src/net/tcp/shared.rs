@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) draining: AtomicBool,
     pub(crate) frames_received: AtomicU64,
     pub(crate) bytes_received: AtomicU64,
+    /// Milliseconds after `base` at which the handler that is running was called, and one; 0: none.
+    handler_since: AtomicU64,
     base: Instant,
     /// Milliseconds after `base` at which bytes were last received.
     last_received: AtomicU64,
@@ -73,6 +75,7 @@ impl Shared {
             draining: AtomicBool::new(false),
             frames_received: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
+            handler_since: AtomicU64::new(0),
             base: clock::now(),
             last_received: AtomicU64::new(0),
             belongings: Mutex::default(),
@@ -94,6 +97,26 @@ impl Shared {
 
     pub(crate) fn last_received(&self) -> Instant {
         self.base + Duration::from_millis(self.last_received.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn handler_begins(&self) {
+        let since = clock::now()
+            .saturating_duration_since(self.base)
+            .as_millis() as u64;
+        self.handler_since.store(since + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn handler_ended(&self) {
+        self.handler_since.store(0, Ordering::Relaxed);
+    }
+
+    /// How long the handler has been running, if one is.
+    pub(crate) fn handler_time(&self, now: Instant) -> Option<Duration> {
+        let since = self.handler_since.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(
+            now.saturating_duration_since(self.base)
+                .saturating_sub(Duration::from_millis(since)),
+        )
     }
 
     pub(crate) fn stats(&self) -> ConnectionStats {
