@@ -42,7 +42,12 @@ fn serve_until_end(
     let session = Session::new(Arc::clone(connection.shared()));
     let mut said_bye = None;
     loop {
-        match connection.next(None)? {
+        let next = match connection.next(None) {
+            // About one message that a handler sent to the client; the session goes on.
+            Err(VstpError::ServerError(error)) if error.correlation_id.is_some() => continue,
+            next => next?,
+        };
+        match next {
             // After our goodbye nothing may be answered; the client knows from it that what it
             // has sent since was not handled.
             Next::Frame if said_bye.is_some() => {}
