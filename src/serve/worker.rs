@@ -72,7 +72,7 @@ fn serve_until_end(
                     return Err(VstpError::ConnectionClosed(ClosedBy::Local));
                 }
             }
-            Next::TimedOut | Next::Established | Next::Acked(_) | Next::Pong(_) => {}
+            Next::TimedOut | Next::Established | Next::Acked(_) | Next::Pong => {}
         }
     }
 }

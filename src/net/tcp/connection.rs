@@ -165,7 +165,7 @@ impl VstpTcpConnection {
             .with_flag(Flags::REQ_ACK)
             .with_header(keys::MSG_ID, msg_id.to_string());
         self.send(&frame)?;
-        self.wait_for(TimeoutKind::Ack, |next| *next == Next::Acked(msg_id))
+        self.wait_for(TimeoutKind::Ack, |next, _| *next == Next::Acked(msg_id))
     }
 
     /// Asks the peer for a sign of life and says how long it took.
@@ -179,10 +179,9 @@ impl VstpTcpConnection {
         let token = random::u64().to_be_bytes();
         let began = clock::now();
         self.send(&Frame::new(FrameType::Ping).with_payload(token))?;
-        self.wait_for(
-            TimeoutKind::Recv,
-            |next| matches!(next, Next::Pong(payload) if *payload == token),
-        )?;
+        self.wait_for(TimeoutKind::Recv, |next, reader| {
+            *next == Next::Pong && reader.frame().payload == token
+        })?;
         Ok(clock::now().saturating_duration_since(began))
     }
 
@@ -190,7 +189,7 @@ impl VstpTcpConnection {
     fn wait_for(
         &mut self,
         kind: TimeoutKind,
-        wanted: impl Fn(&Next) -> bool,
+        wanted: impl Fn(&Next, &Reader) -> bool,
     ) -> Result<(), VstpError> {
         let until = self.call_deadline();
         loop {
@@ -198,7 +197,7 @@ impl VstpTcpConnection {
                 return Err(VstpError::Backpressure);
             }
             match self.reader.next(until)? {
-                next if wanted(&next) => return Ok(()),
+                next if wanted(&next, &self.reader) => return Ok(()),
                 Next::Frame => {
                     let frame = self.reader.take();
                     self.inbox_len += frame.payload.len();
@@ -206,7 +205,7 @@ impl VstpTcpConnection {
                 }
                 Next::End | Next::Draining => return Err(self.closed()),
                 Next::TimedOut => return Err(VstpError::Timeout(kind)),
-                Next::Established | Next::Acked(_) | Next::Pong(_) => {}
+                Next::Established | Next::Acked(_) | Next::Pong => {}
             }
         }
     }
@@ -318,7 +317,7 @@ impl VstpTcpConnection {
             match self.reader.next(until)? {
                 Next::End | Next::Draining => return Ok(()),
                 Next::TimedOut => return Err(VstpError::Timeout(TimeoutKind::Shutdown)),
-                Next::Frame | Next::Established | Next::Acked(_) | Next::Pong(_) => {}
+                Next::Frame | Next::Established | Next::Acked(_) | Next::Pong => {}
             }
         }
     }

@@ -167,7 +167,7 @@ fn await_session(reader: &mut Reader, until: Option<Instant>) -> Result<(), Vstp
                 reader.put_back();
                 return Ok(());
             }
-            Next::Acked(_) | Next::Pong(_) => {}
+            Next::Acked(_) | Next::Pong => {}
         }
     }
 }

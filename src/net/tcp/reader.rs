@@ -38,8 +38,8 @@ pub(crate) enum Next {
     Established,
     /// The frame with this `msg-id` was accepted.
     Acked(u64),
-    /// PONG with this payload.
-    Pong(Vec<u8>),
+    /// PONG; its payload is that of [`Reader::frame`].
+    Pong,
     /// The session is over, in order.
     End,
     /// The connection shall be given up: the server is shutting down, and nothing waits.
@@ -111,10 +111,12 @@ impl Reader {
     }
 
     /// The frame that [`Self::next`] found, or the one that was [lent](Self::lend).
+    #[inline]
     pub(crate) fn frame(&self) -> FrameRef<'_> {
-        self.lent
-            .as_ref()
-            .map_or_else(|| self.decoder.frame(), Frame::as_ref)
+        match &self.lent {
+            None => self.decoder.frame(),
+            Some(frame) => frame.as_ref(),
+        }
     }
 
     /// Makes [`Self::frame`] return this one, until the next call of [`Self::next`].
@@ -128,6 +130,7 @@ impl Reader {
     }
 
     /// Waits for the next frame of the application; `false` is the end of the session.
+    #[inline]
     pub(crate) fn next_frame(&mut self, until: Option<Instant>) -> Result<bool, VstpError> {
         loop {
             match self.next(until)? {
@@ -139,7 +142,7 @@ impl Reader {
                     self.shared.say_bye_draining(until)?;
                     return Ok(false);
                 }
-                Next::Established | Next::Acked(_) | Next::Pong(_) => {}
+                Next::Established | Next::Acked(_) | Next::Pong => {}
             }
         }
     }
@@ -157,7 +160,9 @@ impl Reader {
     ///
     /// An error other than `ServerError` with a `correlation_id` ends the connection.
     pub(crate) fn next(&mut self, until: Option<Instant>) -> Result<Next, VstpError> {
-        self.lent = None;
+        if self.lent.is_some() {
+            self.lent = None;
+        }
         if std::mem::take(&mut self.found_again) {
             return Ok(Next::Frame);
         }
@@ -209,6 +214,13 @@ impl Reader {
             self.frame_began = None;
             self.last_len = 0;
             self.shared.note_frame();
+            if self
+                .decoder
+                .head()
+                .is_some_and(|head| self.session.delivers(head))
+            {
+                return Ok(Some(Next::Frame));
+            }
             let event = match self.session.handle_frame(self.now, self.decoder.frame()) {
                 Ok(Event::Deliver) => {
                     self.send_answers()?;
@@ -222,7 +234,7 @@ impl Reader {
                 Event::Established => self.publish_session(),
                 Event::Acked { msg_id } => return Ok(Some(Next::Acked(msg_id))),
                 Event::Pong => {
-                    return Ok(Some(Next::Pong(self.decoder.frame().payload.to_vec())));
+                    return Ok(Some(Next::Pong));
                 }
                 Event::PeerBye { code } => return self.answer_bye(ClosedBy::Peer(code)).map(Some),
                 Event::RemoteError {
@@ -397,7 +409,10 @@ impl Reader {
     /// Reports a violation to the peer and ends the connection.
     fn refuse(&mut self, violation: Violation) -> VstpError {
         // ERR is never answered, not even a broken one.
-        let about_err = self.decoder.arriving() == Some(FrameType::Err);
+        let about_err = self
+            .decoder
+            .head()
+            .is_some_and(|head| head.typ == FrameType::Err);
         let report = (!about_err).then(|| Session::fatal_error_frame(&violation));
         let until = clock::after(FAREWELL);
         // The error of the peer is what the caller must see, not that it does not listen.

@@ -162,6 +162,17 @@ impl Session {
         }
     }
 
+    /// Whether a frame with this head is a message that needs no more than to be handed over: what
+    /// nearly all frames are. [`Self::handle_frame`] would say the same, and no more.
+    #[inline]
+    #[must_use]
+    pub fn delivers(&self, head: &FixedHeader) -> bool {
+        self.state == State::Open
+            && head.typ == FrameType::Data
+            && !head.flags.intersects(UNUSUAL)
+            && head.header_len == 0
+    }
+
     /// Judges a frame by its fixed header, before any of its body is read.
     ///
     /// # Errors
@@ -218,19 +229,7 @@ impl Session {
     ///
     /// # Errors
     /// The rule that it breaks; the connection ends with it.
-    #[inline]
     pub fn handle_frame(&mut self, now: Instant, frame: FrameRef<'_>) -> Result<Event, Violation> {
-        if self.state == State::Open
-            && frame.typ == FrameType::Data
-            && !frame.flags.intersects(UNUSUAL)
-            && frame.headers.is_empty()
-        {
-            return Ok(Event::Deliver);
-        }
-        self.handle_other(now, frame)
-    }
-
-    fn handle_other(&mut self, now: Instant, frame: FrameRef<'_>) -> Result<Event, Violation> {
         let typ = frame.typ;
         match self.rule(typ) {
             Rule::Hello => self.handle_hello(frame),
