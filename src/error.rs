@@ -76,7 +76,7 @@ pub enum VstpError {
     #[error("the peer reported an error: {0}")]
     ServerError(Box<RemoteError>),
     /// TLS failed: handshake, certificate or record.
-    #[error("TLS failed: {0}")]
+    #[error(transparent)]
     Tls(Box<TlsError>),
 
     // The caller.
@@ -92,7 +92,7 @@ pub enum VstpError {
         limit: u64,
     },
     /// A setting is missing or makes no sense.
-    #[error("{0}")]
+    #[error(transparent)]
     Config(Box<ConfigError>),
     /// An address cannot be parsed or resolved to anything.
     #[error("no usable address in {0:?}")]
@@ -233,7 +233,7 @@ pub struct TlsError {
 
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.kind)?;
+        write!(f, "TLS failed: {}", self.kind)?;
         if !self.hint.is_empty() {
             write!(f, "; {}", self.hint)?;
         }
@@ -475,6 +475,27 @@ mod tests {
                 .to_string(),
             "the cause"
         );
+    }
+
+    #[test]
+    fn boxed_errors_show_their_cause() {
+        let tls = VstpError::Tls(Box::new(TlsError {
+            kind: TlsErrorKind::Other,
+            hint: "the hint",
+            source: Some("the cause".into()),
+        }));
+        let config = VstpError::config_from("name", "the reason", "the cause");
+        for (error, text) in [
+            (
+                tls,
+                "TLS failed: the handshake or a record failed; the hint",
+            ),
+            (config, "setting `name`: the reason"),
+        ] {
+            assert_eq!(error.to_string(), text);
+            let source = error.source().map(ToString::to_string);
+            assert_eq!(source.as_deref(), Some("the cause"));
+        }
     }
 
     #[test]

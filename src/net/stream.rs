@@ -259,7 +259,8 @@ fn reset_or(error: io::Error) -> Result<ReadOutcome, VstpError> {
 }
 
 /// Decrypts what is there into the unused capacity of `into`: the bytes it gave, and whether the
-/// peer has closed.
+/// peer has closed. What came before a bad record is given out first; the error, which stays, is for
+/// the next call.
 fn decrypt(
     session: &mut TlsSession,
     received: &mut Buffer,
@@ -275,7 +276,17 @@ fn decrypt(
         let used = if received.is_empty() {
             0
         } else {
-            session.feed(received)?
+            match session.feed(received) {
+                Ok(used) => used,
+                Err(error) => {
+                    let room = into.capacity() - into.len();
+                    session.take_plaintext(into, room);
+                    if into.len() > start {
+                        break;
+                    }
+                    return Err(error);
+                }
+            }
         };
         received.consume(used);
         if taken == 0 && used == 0 {

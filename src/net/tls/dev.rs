@@ -15,6 +15,7 @@ use super::server::TlsServerConfig;
 use crate::error::VstpError;
 use std::env;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 const CA: &str = "ca.pem";
@@ -52,6 +53,10 @@ pub(super) fn server_in(folder: &Path) -> Result<TlsServerConfig, VstpError> {
 
 pub(super) fn client_in(folder: &Path) -> Result<TlsClientConfig, VstpError> {
     let path = folder.join(CA);
+    match refuse_if_shared(folder) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(unusable(folder, e)),
+        _ => {}
+    }
     let ca = fs::read(&path).map_err(|e| {
         let reason = format!(
             "no certificate for development at {}: start a server with one first \
@@ -64,6 +69,43 @@ pub(super) fn client_in(folder: &Path) -> Result<TlsClientConfig, VstpError> {
         .ca_pem(&ca)?
         .build()?
         .for_loopback_only())
+}
+
+fn unusable(folder: &Path, error: io::Error) -> VstpError {
+    let reason = format!(
+        "the folder for development certificates, {}, cannot be used; name another one in the \
+         environment variable VSTP_DEV_CERTS",
+        folder.display()
+    );
+    VstpError::config_from("dev-certs", reason, error)
+}
+
+/// Whoever can write here can make clients trust their own authority.
+#[cfg(unix)]
+fn refuse_if_shared(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let folder = fs::metadata(folder)?;
+    if is_private(
+        folder.mode(),
+        folder.uid(),
+        rustix::process::geteuid().as_raw(),
+    ) {
+        return Ok(());
+    }
+    Err(io::Error::other(
+        "other users can write to it; a folder of your own with mode 700 mends that",
+    ))
+}
+
+/// Only its owner can write to it, and that is us, or root, who can do everything anyway.
+#[cfg(unix)]
+pub(super) const fn is_private(mode: u32, owner: u32, me: u32) -> bool {
+    mode & 0o022 == 0 && (owner == me || owner == 0)
+}
+
+#[cfg(not(unix))]
+fn refuse_if_shared(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 fn folder() -> PathBuf {
@@ -94,7 +136,7 @@ pub use make::{DevCerts, generate};
 /// Making and storing; needs rcgen.
 #[cfg(feature = "dev-certs")]
 mod make {
-    use super::{CA, CERTIFICATE, EXPIRES, KEY};
+    use super::{CA, CERTIFICATE, EXPIRES, KEY, refuse_if_shared, unusable};
     use crate::error::VstpError;
     use crate::net::random;
     use crate::net::tls::client::TlsClientConfig;
@@ -210,14 +252,17 @@ mod make {
 
     /// Makes the files if they are not there, or will soon be useless.
     pub(super) fn ensure(folder: &Path) -> Result<(), VstpError> {
-        let failed = |e: io::Error| {
-            let reason = format!(
-                "the folder for development certificates, {}, cannot be used; name another one \
-                 in the environment variable VSTP_DEV_CERTS",
-                folder.display()
-            );
-            VstpError::config_from("dev-certs", reason, e)
-        };
+        let failed = |e| unusable(folder, e);
+        if is_good(folder).map_err(failed)? {
+            return Ok(());
+        }
+        let parent = folder.parent().unwrap_or(Path::new("."));
+        private_dirs()
+            .recursive(true)
+            .create(parent)
+            .map_err(failed)?;
+        let _alone = lock(parent);
+        // Another server may have made it while we waited for the lock.
         if is_good(folder).map_err(failed)? {
             return Ok(());
         }
@@ -225,11 +270,26 @@ mod make {
         store(folder, &certs).map_err(failed)
     }
 
+    /// Lets one server at a time make certificates, until the value is dropped. Where a folder
+    /// cannot be locked, servers that start at the same moment may end with different ones.
+    #[cfg(unix)]
+    fn lock(folder: &Path) -> Option<fs::File> {
+        use rustix::fs::{FlockOperation, flock};
+        let folder = fs::File::open(folder).ok()?;
+        flock(&folder, FlockOperation::LockExclusive).ok()?;
+        Some(folder)
+    }
+
+    #[cfg(not(unix))]
+    fn lock(_: &Path) -> Option<fs::File> {
+        None
+    }
+
     fn is_good(folder: &Path) -> io::Result<bool> {
-        if !folder.exists() {
-            return Ok(false);
+        match refuse_if_shared(folder) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            result => result?,
         }
-        refuse_if_shared(folder)?;
         let complete = [CA, CERTIFICATE, KEY]
             .iter()
             .all(|name| folder.join(name).is_file());
@@ -242,31 +302,11 @@ mod make {
         wall_clock().duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 
-    /// Whoever can write here can make clients trust their own authority.
-    #[cfg(unix)]
-    fn refuse_if_shared(folder: &Path) -> io::Result<()> {
-        use std::os::unix::fs::PermissionsExt;
-        if fs::metadata(folder)?.permissions().mode() & 0o022 == 0 {
-            return Ok(());
-        }
-        Err(io::Error::other(
-            "other users can write to it; chmod 700 mends that",
-        ))
-    }
-
-    #[cfg(not(unix))]
-    fn refuse_if_shared(_: &Path) -> io::Result<()> {
-        Ok(())
-    }
-
-    /// Writes a whole set beside the folder and moves it into place, so that two servers that
-    /// start at once end with one set: whoever comes second uses the first one's.
+    /// Writes a whole set beside the folder and moves it into place, so that nobody sees half of it.
     fn store(folder: &Path, certs: &DevCerts) -> io::Result<()> {
-        let parent = folder.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(parent)?;
         let id = random::u64();
         let fresh = folder.with_extension(format!("new-{id:016x}"));
-        create_private_dir(&fresh)?;
+        private_dirs().create(&fresh)?;
         let expires = (since_epoch() + LIFETIME).as_secs().to_string();
         let files = [
             (CA, certs.ca_pem.as_bytes()),
@@ -287,11 +327,8 @@ mod make {
 
     fn replace(folder: &Path, fresh: &Path, id: u64) -> io::Result<()> {
         if folder.exists() {
-            if is_good(folder)? {
-                return Ok(());
-            }
             let old = folder.with_extension(format!("old-{id:016x}"));
-            // Another server may be doing the same; then its set is as good as ours.
+            // Without a lock another server may be doing the same; its set is as good as ours.
             if fs::rename(folder, &old).is_ok() {
                 fs::remove_dir_all(&old)?;
             }
@@ -302,15 +339,12 @@ mod make {
         }
     }
 
-    #[cfg(unix)]
-    fn create_private_dir(path: &Path) -> io::Result<()> {
-        use std::os::unix::fs::DirBuilderExt;
-        fs::DirBuilder::new().mode(0o700).create(path)
-    }
-
-    #[cfg(not(unix))]
-    fn create_private_dir(path: &Path) -> io::Result<()> {
-        fs::create_dir(path)
+    /// Makes folders that nobody else can read.
+    fn private_dirs() -> fs::DirBuilder {
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder
     }
 
     fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {

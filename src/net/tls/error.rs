@@ -3,6 +3,7 @@
 use super::verify::PinMismatch;
 use crate::error::{TlsError, TlsErrorKind as Kind, VstpError};
 use rustls::{CertificateError, Error, InvalidMessage, PeerIncompatible};
+use std::io;
 
 /// Turns an error of rustls into ours.
 pub(super) fn tls(error: Error) -> VstpError {
@@ -12,6 +13,21 @@ pub(super) fn tls(error: Error) -> VstpError {
         hint,
         source: Some(Box::new(error)),
     }))
+}
+
+/// Turns what rustls says in a function of `std::io` into ours. None of these is about a socket:
+/// it is an earlier error, or a handshake message that does not fit into 64 KiB of records.
+pub(super) fn io(error: io::Error) -> VstpError {
+    error.downcast().map_or_else(
+        |source| {
+            VstpError::Tls(Box::new(TlsError {
+                kind: Kind::InvalidMessage,
+                hint: "",
+                source: Some(Box::new(source)),
+            }))
+        },
+        tls,
+    )
 }
 
 /// An error that rustls does not know of.
@@ -50,9 +66,10 @@ fn explain(error: &Error) -> (Kind, &'static str) {
             }
             _ => (Kind::Incompatible, ""),
         },
-        Error::InvalidMessage(InvalidMessage::InvalidContentType) | Error::InvalidMessage(_) => {
-            (Kind::InvalidMessage, "does one side use plaintext?")
+        Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => {
+            (Kind::InvalidMessage, "is the certificate chain over 64 KiB?")
         }
+        Error::InvalidMessage(_) => (Kind::InvalidMessage, "does one side use plaintext?"),
         Error::DecryptError => (Kind::DecryptError, ""),
         _ => (Kind::Other, ""),
     }

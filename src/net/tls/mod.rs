@@ -25,3 +25,6 @@ pub(crate) use session::TlsSession;
 
 /// The application protocol of VSTP (ALPN, RFC 7301).
 pub const ALPN: &[u8] = b"vstp/1";
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 /// The TLS state of one connection.
 #[derive(Debug)]
 pub(crate) struct TlsSession {
-    connection: Connection,
+    pub(super) connection: Connection,
     provider: Arc<CryptoProvider>,
     peer_has_closed: bool,
 }
@@ -47,7 +47,7 @@ impl TlsSession {
         ))
     }
 
-    fn new(mut connection: Connection, provider: &Arc<CryptoProvider>) -> Self {
+    pub(super) fn new(mut connection: Connection, provider: &Arc<CryptoProvider>) -> Self {
         connection.set_buffer_limit(Some(ENCRYPT_LEN));
         Self {
             connection,
@@ -67,12 +67,7 @@ impl TlsSession {
         let offered = received.len();
         while !received.is_empty() && !self.has_plaintext()? {
             // After close_notify nothing counts any more (RFC 8446 6.1).
-            if self
-                .connection
-                .read_tls(&mut received)
-                .map_err(VstpError::Io)?
-                == 0
-            {
+            if self.connection.read_tls(&mut received).map_err(error::io)? == 0 {
                 return Ok(offered);
             }
         }
@@ -115,7 +110,7 @@ impl TlsSession {
             .connection
             .writer()
             .write_vectored(parts)
-            .map_err(VstpError::Io)?;
+            .map_err(error::io)?;
         self.drain(out);
         Ok(taken)
     }
