@@ -331,6 +331,7 @@ impl VstpError {
         }))
     }
 
+    #[cfg(feature = "tls")]
     pub(crate) fn config_from(
         setting: &'static str,
         reason: impl Into<String>,

@@ -1,5 +1,6 @@
-//! README.md, CONTRIBUTING.md and docs/*.md: their links lead to files, and the README's two commands
-//! are there. What the commands do is tested elsewhere; `scripts/check house` refuses other commands.
+//! README.md, CONTRIBUTING.md and docs/*.md: their links lead to files, and the README names
+//! two commands and no others. What the commands do is tested elsewhere; the Rust code of the README
+//! runs with the tests of the documentation (see the end of `src/lib.rs`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,6 +60,18 @@ fn broken(text: &str, folder: &Path) -> Vec<String> {
         .collect()
 }
 
+/// The cargo commands in the code blocks of a text, sorted, without their comments.
+fn commands(text: &str) -> Vec<&str> {
+    let mut out: Vec<_> = lines(text)
+        .filter(|(_, _, in_code)| *in_code)
+        .map(|(_, line, _)| line.trim().trim_start_matches("$ "))
+        .map(|line| line.split(" #").next().unwrap_or_default().trim())
+        .filter(|line| line.starts_with("cargo "))
+        .collect();
+    out.sort_unstable();
+    out
+}
+
 fn documents() -> Vec<PathBuf> {
     let docs = fs::read_dir(root().join("docs")).expect("docs/ is part of the repository");
     let docs = docs.map(|entry| entry.expect("the entry is readable").path());
@@ -85,18 +98,15 @@ fn links_lead_to_files() {
 }
 
 #[test]
-fn the_readme_names_the_two_commands() {
-    let readme = read(&root().join("README.md"));
-    for command in COMMANDS {
-        let names = |(_, line, in_code): (usize, &str, bool)| {
-            let line = line.trim().trim_start_matches("$ ");
-            in_code && line.split(" #").next().map(str::trim) == Some(command)
-        };
-        assert!(
-            lines(&readme).any(names),
-            "no code block of README.md has a line `{command}`"
-        );
-    }
+fn the_readme_names_exactly_the_two_commands() {
+    assert_eq!(commands(&read(&root().join("README.md"))), COMMANDS);
+}
+
+#[test]
+fn other_and_repeated_commands_are_found() {
+    let text = "`cargo test`\n```sh\n$ cargo test # all\n cargo bench\n```\ncargo doc\n\
+        ```console\ncargo test\n```";
+    assert_eq!(commands(text), ["cargo bench", "cargo test", "cargo test"]);
 }
 
 #[test]

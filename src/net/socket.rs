@@ -293,3 +293,193 @@ fn is_timeout(error: &io::Error) -> bool {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    /// What a call of a scripted transport does.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Take(usize),
+        Give(&'static [u8]),
+        Fail(io::ErrorKind),
+    }
+
+    /// Follows a script, and fails the test when it is asked more often than that.
+    #[derive(Debug, Default)]
+    struct Script {
+        steps: Mutex<VecDeque<Step>>,
+        sent: Mutex<Vec<u8>>,
+        /// Of each call, whether it was allowed to wait.
+        waits: Mutex<Vec<bool>>,
+    }
+
+    impl Script {
+        fn new(steps: &[Step]) -> Arc<Self> {
+            Arc::new(Self {
+                steps: Mutex::new(steps.iter().copied().collect()),
+                ..Self::default()
+            })
+        }
+
+        fn next(&self, wait: bool) -> Step {
+            self.waits.lock().unwrap().push(wait);
+            self.steps
+                .lock()
+                .unwrap()
+                .pop_front()
+                .expect("no call beyond the script")
+        }
+    }
+
+    impl Transport for Script {
+        fn recv(&self, into: &mut Vec<u8>, wait: bool) -> io::Result<usize> {
+            match self.next(wait) {
+                Step::Give(bytes) => {
+                    into.extend_from_slice(bytes);
+                    Ok(bytes.len())
+                }
+                Step::Fail(kind) => Err(kind.into()),
+                Step::Take(_) => panic!("a send was expected"),
+            }
+        }
+
+        fn send(&self, parts: &[IoSlice<'_>], wait: bool) -> io::Result<usize> {
+            match self.next(wait) {
+                Step::Take(len) => {
+                    let all: Vec<u8> = parts.iter().flat_map(|part| part.to_vec()).collect();
+                    self.sent.lock().unwrap().extend_from_slice(&all[..len]);
+                    Ok(len)
+                }
+                Step::Fail(kind) => Err(kind.into()),
+                Step::Give(_) => panic!("a recv was expected"),
+            }
+        }
+
+        fn set_recv_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+            assert_ne!(timeout, Some(Duration::ZERO), "zero would mean never");
+            Ok(())
+        }
+
+        fn set_send_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+            self.set_recv_timeout(timeout)
+        }
+
+        fn shutdown(&self, _: Shutdown) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, Interrupted, TimedOut, WouldBlock};
+
+    fn write(steps: &[Step]) -> (io::Result<bool>, Vec<u8>, Vec<bool>) {
+        let script = Script::new(steps);
+        let mut socket = WriteSocket::new(Arc::<Script>::clone(&script));
+        let mut parts = [
+            IoSlice::new(b"ab"),
+            IoSlice::new(b""),
+            IoSlice::new(b"cdef"),
+        ];
+        let until = clock::after(Duration::from_secs(60));
+        let result = socket.write_all(&mut parts, until);
+        let sent = script.sent.lock().unwrap().clone();
+        (result, sent, script.waits.lock().unwrap().clone())
+    }
+
+    #[test]
+    fn b13_partial_and_interrupted_writes_go_on_where_they_were() {
+        let steps = [
+            Step::Take(1),
+            Step::Fail(Interrupted),
+            Step::Take(2),
+            Step::Fail(WouldBlock),
+            Step::Take(3),
+        ];
+        let (result, sent, waits) = write(&steps);
+        assert!(result.unwrap());
+        assert_eq!(sent, b"abcdef");
+        assert_eq!(
+            waits,
+            [false, false, false, false, true],
+            "it waits once it would block"
+        );
+    }
+
+    #[test]
+    fn b13_a_write_of_nothing_is_an_error_and_not_tried_again() {
+        let (result, ..) = write(&[Step::Take(2), Step::Take(0)]);
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::WriteZero);
+        for kind in [BrokenPipe, ConnectionReset] {
+            let (result, ..) = write(&[Step::Fail(kind)]);
+            assert_eq!(result.unwrap_err().kind(), kind);
+        }
+    }
+
+    #[test]
+    fn b13_a_deadline_that_has_passed_allows_one_last_try() {
+        let script = Script::new(&[Step::Fail(WouldBlock), Step::Fail(WouldBlock)]);
+        let mut socket = WriteSocket::new(Arc::<Script>::clone(&script));
+        let done = socket.write_all(&mut [IoSlice::new(b"x")], Some(clock::now()));
+        assert!(!done.unwrap());
+        assert_eq!(*script.waits.lock().unwrap(), [false, false]);
+    }
+
+    #[test]
+    fn b11_what_arrived_before_the_deadline_counts() {
+        let script = Script::new(&[Step::Give(b"late"), Step::Fail(WouldBlock)]);
+        let mut socket = ReadSocket::new(script, Duration::ZERO);
+        let mut into = Vec::new();
+        assert_eq!(socket.read(&mut into, Some(clock::now())).unwrap(), Some(4));
+        assert_eq!(socket.read(&mut into, Some(clock::now())).unwrap(), None);
+        assert_eq!(into, b"late");
+    }
+
+    #[test]
+    fn b13_reads_go_on_after_interruptions_and_early_timeouts() {
+        let steps = [
+            Step::Fail(Interrupted),
+            Step::Fail(WouldBlock),
+            Step::Fail(TimedOut),
+            Step::Give(b"x"),
+            Step::Give(b""),
+            Step::Fail(ConnectionReset),
+        ];
+        let mut socket = ReadSocket::new(Script::new(&steps), Duration::ZERO);
+        let until = clock::after(Duration::from_secs(60));
+        let mut into = Vec::new();
+        assert_eq!(socket.read(&mut into, until).unwrap(), Some(1));
+        assert_eq!(socket.read(&mut into, until).unwrap(), Some(0), "the end");
+        assert_eq!(
+            socket.read(&mut into, until).unwrap_err().kind(),
+            ConnectionReset
+        );
+    }
+
+    #[test]
+    fn the_kernel_is_told_a_timeout_only_when_the_armed_one_does_not_serve() {
+        let s = Duration::from_secs;
+        let mut armed = Armed(None);
+        assert_eq!(
+            armed.update(Some(s(30))),
+            Some(Some(s(30))),
+            "the first time"
+        );
+        assert_eq!(armed.update(Some(s(30))), None, "the same again");
+        assert_eq!(armed.update(Some(s(100))), None, "early wake-ups are cheap");
+        assert_eq!(armed.update(Some(s(29))), Some(Some(s(29))), "never late");
+        assert_eq!(
+            armed.update(Some(s(3000))),
+            Some(Some(s(3000))),
+            "but not too many"
+        );
+        assert_eq!(armed.update(None), Some(None));
+        assert_eq!(armed.update(None), None);
+        assert_eq!(
+            armed.update(Some(Duration::from_nanos(1))),
+            Some(Some(Duration::from_millis(1)))
+        );
+    }
+}

@@ -9,6 +9,7 @@
 //! all it has before it encrypts more. Records that decrypting brings about (key updates, alerts)
 //! wait inside the TLS state until the writer fetches them together with its next records.
 
+use super::clock;
 use super::socket::{ReadSocket, Transport, WriteSocket};
 use super::tls::{PeerInfo, TlsSession};
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
@@ -22,6 +23,9 @@ use std::time::{Duration, Instant};
 /// Smallest and largest room for one read of ciphertext (bytes); it doubles when a read fills it.
 const MIN_READ_LEN: usize = 4 * 1024;
 const MAX_READ_LEN: usize = 256 * 1024;
+/// How long, and for how many bytes, a peer is heard out whose handshake has failed.
+const LINGER: Duration = Duration::from_millis(300);
+const LINGER_LEN: usize = 64 * 1024;
 /// Plaintext encrypted before the ciphertext is written (bytes): four full records.
 const ENCRYPT_LEN: usize = 64 * 1024;
 
@@ -108,6 +112,7 @@ pub(crate) fn tls(
             // The error is what counts; the alert is a courtesy.
             let _ = writer.try_write(&flight);
             let _ = writer.shutdown();
+            linger(&mut reader);
         }
         result?;
         if !flight.is_empty() {
@@ -119,6 +124,10 @@ pub(crate) fn tls(
         }
         if !session.is_handshaking() {
             break;
+        }
+        // Whoever closes before the handshake is over will not finish it.
+        if session.peer_has_closed() {
+            return Err(VstpError::ConnectionClosed(ClosedBy::PeerWithoutBye));
         }
         match reader
             .read(received.tail(MIN_READ_LEN), until)
@@ -144,6 +153,21 @@ pub(crate) fn tls(
         pending: Buffer::new(),
     };
     Ok((read, write))
+}
+
+/// Reads and forgets what the peer is still sending, within bounds: closing a socket with unread
+/// bytes resets it, and a reset can destroy the alert on its way.
+fn linger(reader: &mut ReadSocket) {
+    let until = clock::after(LINGER);
+    let mut sink = Vec::with_capacity(MIN_READ_LEN);
+    let mut total = 0;
+    while total < LINGER_LEN {
+        sink.clear();
+        match reader.read(&mut sink, until) {
+            Ok(Some(len @ 1..)) => total += len,
+            _ => return,
+        }
+    }
 }
 
 /// Hands received bytes to the TLS state, as many as it takes; whether it took any.

@@ -58,9 +58,9 @@ pub enum Violation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Overrun {
-    /// PING, PONG, ACK, ERR and WELCOME beyond 20 at once and 10 a second.
+    /// PING, and PONG, ACK and ERR that answer nothing, beyond 20 at once and 10 a second.
     ControlFrames,
-    /// More than 10,000 reads that brought less than 16 bytes each on average.
+    /// More than 10,000 reads that ended no frame and brought less than 16 bytes each on average.
     TinyReads,
 }
 

@@ -83,6 +83,30 @@ pub fn correlation_id<'a>(frame: FrameRef<'a>) -> Result<Option<&'a [u8]>, Viola
     }
 }
 
+/// Proves who a client is. Debug does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AuthToken(Vec<u8>);
+
+impl AuthToken {
+    /// The token, as sent.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl<T: Into<Vec<u8>>> From<T> for AuthToken {
+    fn from(token: T) -> Self {
+        Self(token.into())
+    }
+}
+
+impl fmt::Debug for AuthToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuthToken(..)")
+    }
+}
+
 /// Names of optional parts of the protocol: what one side offers, or what both have.
 ///
 /// # Example

@@ -30,7 +30,7 @@ const DIRECT_LEN: usize = 128 * 1024;
 /// Smallest and largest room offered for one read (bytes). It starts small because most connections
 /// are idle, and doubles whenever a read fills it.
 const MIN_READ_LEN: usize = 4 * 1024;
-const MAX_READ_LEN: usize = 256 * 1024;
+const MAX_READ_LEN: usize = 128 * 1024;
 /// After so many reads in a row that needed less than a quarter of the room, the room is halved.
 const QUIET_READS: u32 = 64;
 /// Room beyond the end of a large payload, so that its trailer and the start of the next frame come
@@ -133,6 +133,7 @@ impl StreamDecoder {
     /// # Errors
     /// A [`DecodeError`], or what `admit` says. The stream is then dead: the start of the next frame
     /// is unknown.
+    #[inline]
     pub fn poll<E: From<DecodeError>>(
         &mut self,
         admit: impl FnOnce(&FixedHeader) -> Result<(), E>,
@@ -140,16 +141,24 @@ impl StreamDecoder {
         if self.ready.take().is_some() {
             self.discard();
         }
-        let head = match self.head {
-            Some(head) => head,
-            None => {
-                let Some(head) = FixedHeader::parse(&self.staging, self.trailer, &self.limits)?
-                else {
-                    return Ok(false);
-                };
-                admit(&head)?;
-                *self.head.insert(head)
+        if self.head.is_none() {
+            let head = FixedHeader::parse(&self.staging, self.trailer, &self.limits)?;
+            let Some(head) = head else { return Ok(false) };
+            admit(&head)?;
+            self.head = Some(head);
+            // The usual case: all of a frame came with the read that brought its head.
+            if self.staging.len() >= head.frame_len {
+                self.ready = Some(head.check_body(&self.staging, &self.limits)?);
+                return Ok(true);
             }
+        }
+        Ok(self.poll_partial()?)
+    }
+
+    /// [`Self::poll`] for a frame whose head was there before.
+    fn poll_partial(&mut self) -> Result<bool, DecodeError> {
+        let Some(head) = self.head else {
+            return Ok(false);
         };
         if self.body.is_none()
             && head.payload_len >= DIRECT_LEN
@@ -170,9 +179,16 @@ impl StreamDecoder {
                 }
             },
             None if self.staging.len() < head.frame_len => None,
-            None => Some(head.body(&self.staging, &self.limits)?.headers.len()),
+            None => Some(head.check_body(&self.staging, &self.limits)?),
         };
         Ok(self.ready.is_some())
+    }
+
+    /// The fixed header of the frame that is arriving or ready, once it is there.
+    #[must_use]
+    #[inline]
+    pub const fn head(&self) -> Option<&FixedHeader> {
+        self.head.as_ref()
     }
 
     /// The ready frame, borrowed.
@@ -180,26 +196,19 @@ impl StreamDecoder {
     /// # Panics
     /// If the last [`Self::poll`] did not return `true`.
     #[must_use]
+    #[inline]
     pub fn frame(&self) -> FrameRef<'_> {
         let (Some(head), Some(header_count)) = (self.head, self.ready) else {
             panic!("frame() without a ready frame");
         };
-        let (headers, payload) = match &self.body {
-            Some(body) => (body.headers.as_ref(), &body.payload[..]),
-            None => {
-                let (headers, rest) =
-                    self.staging[FixedHeader::LEN..head.frame_len].split_at(head.header_len);
-                (
-                    HeadersRef::checked(headers, header_count),
-                    &rest[..head.payload_len],
-                )
-            }
-        };
-        FrameRef {
-            typ: head.typ,
-            flags: head.flags,
-            headers,
-            payload,
+        match &self.body {
+            None => head.frame(&self.staging, header_count),
+            Some(body) => FrameRef {
+                typ: head.typ,
+                flags: head.flags,
+                headers: body.headers.as_ref(),
+                payload: &body.payload,
+            },
         }
     }
 
@@ -268,19 +277,19 @@ impl StreamDecoder {
     }
 
     /// Gives up the frame that was ready.
+    #[inline]
     fn discard(&mut self) {
         let Some(head) = self.head.take() else { return };
-        match self.body.take() {
-            Some(body) => {
-                self.staging.consume(head.trailer_len());
-                self.spare = body.payload;
-                self.spare.clear();
-            }
-            None => {
-                self.staging.consume(head.frame_len);
-                // Large frames have stopped coming: their memory goes back.
-                self.spare = Vec::new();
-            }
+        if let Some(body) = self.body.take() {
+            self.staging.consume(head.trailer_len());
+            self.spare = body.payload;
+            self.spare.clear();
+            return;
+        }
+        self.staging.consume(head.frame_len);
+        if self.spare.capacity() > 0 {
+            // Large frames have stopped coming: their memory goes back.
+            self.spare = Vec::new();
         }
     }
 }

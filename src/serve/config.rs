@@ -21,6 +21,8 @@ pub struct ServerConfig {
     pub(crate) max_per_address: usize,
     pub(crate) max_handshakes: usize,
     pub(crate) new_per_address: Option<(u32, Duration)>,
+    pub(crate) max_receive_memory: usize,
+    pub(crate) handler_warn: Duration,
     pub(crate) backlog: u16,
     pub(crate) stack_size: usize,
 }
@@ -33,6 +35,8 @@ impl Default for ServerConfig {
             max_per_address: 64,
             max_handshakes: 128,
             new_per_address: None,
+            max_receive_memory: 512 * 1024 * 1024,
+            handler_warn: Duration::from_secs(30),
             backlog: 1024,
             stack_size: 256 * 1024,
         }
@@ -75,6 +79,23 @@ impl ServerConfig {
     #[must_use]
     pub fn new_per_address(mut self, limit: Option<(u32, Duration)>) -> Self {
         self.new_per_address = limit;
+        self
+    }
+
+    /// Receive buffers of all connections together (bytes), beyond 64 KiB for each. Default: 512 MiB.
+    /// A connection that would exceed it reads on when others have given some back.
+    #[must_use]
+    pub fn max_receive_memory(mut self, len: usize) -> Self {
+        self.max_receive_memory = len;
+        self
+    }
+
+    /// How long a handler may run before it counts as slow in
+    /// [`ServerStats`](super::stats::ServerStats). Default: 30 s. Nothing is done about it: a thread
+    /// cannot be ended from outside.
+    #[must_use]
+    pub fn handler_warn(mut self, time: Duration) -> Self {
+        self.handler_warn = time;
         self
     }
 

@@ -25,6 +25,7 @@ pub(super) struct ServerShared {
     pub(super) local_addr: SocketAddr,
     pub(super) lifecycle: Lifecycle,
     pub(super) pool: Pool,
+    handler_warn: Duration,
     pub(super) counters: Arc<Counters>,
     /// Wakes the accept thread. Weak, so that the port is free when that thread has ended.
     acceptor: Weak<TcpAcceptor>,
@@ -81,11 +82,17 @@ impl Drop for Registration {
 }
 
 impl ServerShared {
-    pub(super) fn new(local_addr: SocketAddr, pool: Pool, acceptor: Weak<TcpAcceptor>) -> Self {
+    pub(super) fn new(
+        local_addr: SocketAddr,
+        pool: Pool,
+        handler_warn: Duration,
+        acceptor: Weak<TcpAcceptor>,
+    ) -> Self {
         Self {
             local_addr,
             lifecycle: Lifecycle::new(),
             pool,
+            handler_warn,
             counters: Arc::default(),
             acceptor,
             accepting: Mutex::default(),
@@ -218,7 +225,14 @@ impl ServerHandle {
     /// What the server has done so far.
     #[must_use]
     pub fn stats(&self) -> ServerStats {
-        self.server.counters.snapshot()
+        let mut stats = self.server.counters.snapshot();
+        let now = clock::now();
+        self.server.for_each(|shared, _| {
+            let running = shared.and_then(|shared| shared.handler_time(now));
+            stats.handlers_slow +=
+                u64::from(running.is_some_and(|t| t >= self.server.handler_warn));
+        });
+        stats
     }
 
     /// Stops accepting, lets handlers finish, says goodbye on every connection, and cuts off what

@@ -28,6 +28,7 @@ use crate::net::clock;
 use crate::net::tcp::VstpTcpConnection;
 use crate::net::tcp::establish;
 use crate::net::tcp::keeper::Keeper;
+use crate::net::tcp::memory::MemoryBudget;
 use crate::net::tls::{TlsServerConfig, TlsSession};
 use crate::wire::Frame;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -127,18 +128,22 @@ impl VstpTcpServer {
     fn new(
         acceptor: TcpAcceptor,
         tls: Option<TlsServerConfig>,
-        config: ServerConfig,
+        mut config: ServerConfig,
     ) -> Result<Self, VstpError> {
+        config.tcp.memory = Some(Arc::new(MemoryBudget::new(config.max_receive_memory)));
         let local_addr = acceptor.local_addr().map_err(VstpError::Io)?;
         let acceptor = Arc::new(acceptor);
         let pool = Pool::new(PoolConfig {
-            max_workers: config.max_connections,
+            // Connections are bounded by their places. A place is free a moment before its worker
+            // is, so there are more workers than places.
+            max_workers: config.max_connections.saturating_mul(2),
             stack_len: config.stack_size,
             ..PoolConfig::default()
         });
         let server = Arc::new(ServerShared::new(
             local_addr,
             pool,
+            config.handler_warn,
             Arc::downgrade(&acceptor),
         ));
         Ok(Self {
@@ -210,6 +215,8 @@ impl VstpTcpServer {
 
     /// Waits for the next client whose handshake has succeeded.
     ///
+    /// Clients are let in from the first call on; until then they wait in the system's backlog.
+    ///
     /// # Blocking
     /// Until then, or until the server is shut down.
     ///
@@ -221,10 +228,16 @@ impl VstpTcpServer {
     /// ```
     /// use vstp::{Frame, VstpTcpClient, VstpTcpServer};
     /// let server = VstpTcpServer::bind_plain("127.0.0.1:0")?;
-    /// let mut client = VstpTcpClient::connect_plain(server.local_addr())?;
+    /// let addr = server.local_addr();
+    /// let client = std::thread::spawn(move || {
+    ///     let mut client = VstpTcpClient::connect_plain(addr)?;
+    ///     client.send(&Frame::data("hello"))?;
+    ///     client.close()
+    /// });
     /// let mut connection = server.accept()?;
-    /// client.send(&Frame::data("hello"))?;
     /// assert_eq!(connection.recv()?, Some(Frame::data("hello")));
+    /// assert_eq!(connection.recv()?, None);
+    /// client.join().expect("the client does not panic")?;
     /// # Ok::<(), vstp::VstpError>(())
     /// ```
     pub fn accept(&self) -> Result<VstpTcpConnection, VstpError> {

@@ -22,6 +22,8 @@ pub(super) type DynHandler = dyn Fn(&Session, Frame) -> Reply + Send + Sync;
 
 /// How often a connection that is being drained looks for frames that are still arriving.
 const DRAIN_TICK: Duration = Duration::from_millis(5);
+/// How long a client has to answer the server's goodbye.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Serves the connection until it ends; the reason is logged, not returned, since nobody waits.
 pub(super) fn serve(server: &ServerShared, connection: VstpTcpConnection, handler: &DynHandler) {
@@ -38,12 +40,17 @@ fn serve_until_end(
     handler: &DynHandler,
 ) -> Result<(), VstpError> {
     let session = Session::new(Arc::clone(connection.shared()));
-    let mut said_bye = false;
+    let mut said_bye = None;
     loop {
-        match connection.next(None)? {
+        let next = match connection.next(None) {
+            // About one message that a handler sent to the client; the session goes on.
+            Err(VstpError::ServerError(error)) if error.correlation_id.is_some() => continue,
+            next => next?,
+        };
+        match next {
             // After our goodbye nothing may be answered; the client knows from it that what it
             // has sent since was not handled.
-            Next::Frame if said_bye => {}
+            Next::Frame if said_bye.is_some() => {}
             Next::Frame => {
                 server.counters.frame_in();
                 let request = connection.take();
@@ -51,15 +58,21 @@ fn serve_until_end(
             }
             Next::End => return Ok(()),
             Next::Draining => {
-                if !said_bye && !connection.is_mid_frame() {
-                    connection.say_bye(ErrorCode::ShuttingDown)?;
-                    said_bye = true;
+                match said_bye {
+                    None if connection.is_mid_frame() => {}
+                    None if connection.say_bye_draining()? => said_bye = Some(clock::now()),
+                    None => return Ok(()),
+                    // A client that does not answer is not waiting for anything of ours.
+                    Some(at) if clock::now().saturating_duration_since(at) >= FAREWELL => {
+                        return Ok(());
+                    }
+                    Some(_) => {}
                 }
                 if server.lifecycle.wait_closed(clock::after(DRAIN_TICK)) {
                     return Err(VstpError::ConnectionClosed(ClosedBy::Local));
                 }
             }
-            Next::TimedOut | Next::Established | Next::Acked(_) | Next::Pong(_) => {}
+            Next::TimedOut | Next::Established | Next::Acked(_) | Next::Pong => {}
         }
     }
 }
@@ -74,7 +87,9 @@ fn answer(
 ) -> Result<(), VstpError> {
     let id = request.header(keys::CORRELATION_ID).map(<[u8]>::to_vec);
     // The frame is gone with the panic and the session is only read, so nothing half-done is seen.
+    connection.shared().handler_begins();
     let reply = catch_unwind(AssertUnwindSafe(|| handler(session, request)));
+    connection.shared().handler_ended();
     let reply = reply.unwrap_or_else(|_| {
         server.counters.handler_panicked();
         Reply::Error(HandlerError::new(
@@ -84,15 +99,16 @@ fn answer(
     });
     match reply {
         Reply::None => Ok(()),
-        Reply::One(frame) => send(connection, frame, id.as_deref()),
+        Reply::One(frame) => send(server, connection, frame, id.as_deref()),
         Reply::Many(frames) => frames
             .into_iter()
-            .try_for_each(|frame| send(connection, frame, id.as_deref())),
+            .try_for_each(|frame| send(server, connection, frame, id.as_deref())),
         Reply::Error(error) => refuse(connection, &error, id.as_deref()),
     }
 }
 
 fn send(
+    server: &ServerShared,
     connection: &mut VstpTcpConnection,
     frame: Frame,
     id: Option<&[u8]>,
@@ -113,7 +129,10 @@ fn send(
             let error = HandlerError::new(ErrorCode::Handler, format!("the answer: {error}"));
             refuse(connection, &error, id)
         }
-        result => result,
+        result => {
+            server.counters.frame_out();
+            result
+        }
     }
 }
 

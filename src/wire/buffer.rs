@@ -38,6 +38,7 @@ impl Buffer {
     ///
     /// # Panics
     /// If fewer bytes are there.
+    #[inline]
     pub fn consume(&mut self, len: usize) {
         assert!(len <= self.len(), "consumed {len} of {} bytes", self.len());
         self.start += len;

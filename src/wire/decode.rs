@@ -58,7 +58,13 @@ pub fn decode<'a>(
         None => Ok(Decoded::Incomplete {
             needed: head.frame_len - bytes.len(),
         }),
-        Some(_) => Ok(Decoded::Frame(head.body(bytes, limits)?, head.frame_len)),
+        Some(_) => {
+            let header_count = head.check_body(bytes, limits)?;
+            Ok(Decoded::Frame(
+                head.frame(bytes, header_count),
+                head.frame_len,
+            ))
+        }
     }
 }
 
@@ -155,25 +161,31 @@ impl FixedHeader {
         self.frame_len - self.head_len() - self.payload_len
     }
 
-    /// Reads the rest of the frame that begins at the front of `bytes` with this fixed header.
+    /// Checks the rest of the frame that begins at the front of `bytes` with this fixed header; the
+    /// number of its headers.
     #[inline]
-    pub(crate) fn body<'a>(
-        &self,
-        bytes: &'a [u8],
-        limits: &Limits,
-    ) -> Result<FrameRef<'a>, DecodeError> {
+    pub(crate) fn check_body(&self, bytes: &[u8], limits: &Limits) -> Result<usize, DecodeError> {
         let (frame, trailer) = bytes[..self.frame_len].split_at(self.head_len() + self.payload_len);
         if let Some(trailer) = trailer.first_chunk::<TRAILER_LEN>() {
             check_crc(*trailer, crc32(frame))?;
         }
-        let (head, payload) = frame.split_at(self.head_len());
-        let headers = HeadersRef::parse(&head[FIXED_LEN..], limits.max_header_count)?;
-        Ok(FrameRef {
+        if self.header_len == 0 {
+            return Ok(0);
+        }
+        let section = &frame[FIXED_LEN..self.head_len()];
+        Ok(HeadersRef::parse(section, limits.max_header_count)?.len())
+    }
+
+    /// The frame at the front of `bytes`, which [`Self::check_body`] has accepted.
+    #[inline]
+    pub(crate) fn frame<'a>(&self, bytes: &'a [u8], header_count: usize) -> FrameRef<'a> {
+        let (head, rest) = bytes[..self.frame_len].split_at(self.head_len());
+        FrameRef {
             typ: self.typ,
             flags: self.flags,
-            headers,
-            payload,
-        })
+            headers: HeadersRef::checked(&head[FIXED_LEN..], header_count),
+            payload: &rest[..self.payload_len],
+        }
     }
 }
 

@@ -88,7 +88,7 @@ impl Tree {
             .flat_map(|m| {
                 m.test_modules
                     .iter()
-                    .map(|name| [&*m.path, &[name.clone()]].concat())
+                    .map(|name| [&*m.path, std::slice::from_ref(name)].concat())
             })
             .collect();
         modules.retain(|m| !for_tests.iter().any(|path| m.path.starts_with(path)));

@@ -97,6 +97,39 @@ fn errors_of_the_handler_answer_one_request() {
 }
 
 #[test]
+fn e11_a_slow_handler_is_counted_and_holds_up_nobody() {
+    let (release, wait) = crossbeam_channel::bounded::<()>(0);
+    let handler = move |_: &Session, frame: Frame| {
+        if frame.payload == b"stuck" {
+            // Ends when the test drops its end.
+            let _ = wait.recv_timeout(LONG);
+        }
+        frame
+    };
+    for kind in BOTH {
+        let config = ServerConfig::default().handler_warn(std::time::Duration::ZERO);
+        let server = bind(kind, config).spawn(handler.clone()).unwrap();
+        let mut stuck: Vec<_> = (0..3).map(|_| connect(kind, &server)).collect();
+        for client in &mut stuck {
+            client.send(&Frame::data("stuck")).unwrap();
+        }
+        let mut client = connect(kind, &server);
+        for _ in 0..100 {
+            client.send(&Frame::data("fine")).unwrap();
+            assert_eq!(client.recv().unwrap(), Some(Frame::data("fine")));
+        }
+        assert_eq!(server.stats().handlers_slow, 3);
+        for _ in &stuck {
+            release.send_timeout((), LONG).unwrap();
+        }
+        for client in &mut stuck {
+            assert_eq!(client.recv().unwrap(), Some(Frame::data("stuck")));
+        }
+        assert_eq!(server.stats().handlers_slow, 0);
+    }
+}
+
+#[test]
 fn a_sender_serves_many_threads() {
     for kind in BOTH {
         let server = echo(kind, ServerConfig::default());

@@ -1,9 +1,11 @@
 //! The settings of a TCP connection, of either side.
 
+use super::memory::MemoryBudget;
 use crate::error::VstpError;
 use crate::proto::deadline::FrameDeadline;
-use crate::proto::keys::Features;
+use crate::proto::keys::{AuthToken, Features};
 use crate::wire::Limits;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The smallest frame limit that may be announced (bytes, spec 3.2).
@@ -43,7 +45,9 @@ pub struct TcpConfig {
     pub(crate) hello: bool,
     pub(crate) require_hello: bool,
     pub(crate) features: Features,
-    pub(crate) auth_token: Option<Vec<u8>>,
+    pub(crate) auth_token: Option<AuthToken>,
+    /// What the connections of a server share.
+    pub(crate) memory: Option<Arc<MemoryBudget>>,
 }
 
 impl Default for TcpConfig {
@@ -69,6 +73,7 @@ impl Default for TcpConfig {
             require_hello: false,
             features: Features::default(),
             auth_token: None,
+            memory: None,
         }
     }
 }
@@ -214,7 +219,7 @@ impl TcpConfig {
     /// Client: the token sent in HELLO, at most 3 KiB. Default: none.
     #[must_use]
     pub fn auth_token(mut self, token: Option<Vec<u8>>) -> Self {
-        self.auth_token = token;
+        self.auth_token = token.map(Into::into);
         self
     }
 
@@ -256,7 +261,7 @@ impl TcpConfig {
         if self
             .auth_token
             .as_ref()
-            .is_some_and(|token| token.is_empty() || token.len() > 3072)
+            .is_some_and(|token| !(1..=3072).contains(&token.as_bytes().len()))
         {
             return Err(VstpError::config(
                 "auth_token",

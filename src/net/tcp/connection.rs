@@ -11,8 +11,8 @@ use super::stats::ConnectionStats;
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::net::tls::PeerInfo;
 use crate::net::{clock, random};
-use crate::proto::ErrorCode;
 use crate::proto::keys::{self, Features};
+use crate::proto::session::Established;
 use crate::wire::{Flags, Frame, FrameRef, FrameType};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -164,9 +164,8 @@ impl VstpTcpConnection {
         let frame = frame
             .with_flag(Flags::REQ_ACK)
             .with_header(keys::MSG_ID, msg_id.to_string());
-        self.reader.session().note_ack_requested();
         self.send(&frame)?;
-        self.wait_for(TimeoutKind::Ack, |next| *next == Next::Acked(msg_id))
+        self.wait_for(TimeoutKind::Ack, |next, _| *next == Next::Acked(msg_id))
     }
 
     /// Asks the peer for a sign of life and says how long it took.
@@ -180,10 +179,9 @@ impl VstpTcpConnection {
         let token = random::u64().to_be_bytes();
         let began = clock::now();
         self.send(&Frame::new(FrameType::Ping).with_payload(token))?;
-        self.wait_for(
-            TimeoutKind::Recv,
-            |next| matches!(next, Next::Pong(payload) if *payload == token),
-        )?;
+        self.wait_for(TimeoutKind::Recv, |next, reader| {
+            *next == Next::Pong && reader.frame().payload == token
+        })?;
         Ok(clock::now().saturating_duration_since(began))
     }
 
@@ -191,7 +189,7 @@ impl VstpTcpConnection {
     fn wait_for(
         &mut self,
         kind: TimeoutKind,
-        wanted: impl Fn(&Next) -> bool,
+        wanted: impl Fn(&Next, &Reader) -> bool,
     ) -> Result<(), VstpError> {
         let until = self.call_deadline();
         loop {
@@ -199,7 +197,7 @@ impl VstpTcpConnection {
                 return Err(VstpError::Backpressure);
             }
             match self.reader.next(until)? {
-                next if wanted(&next) => return Ok(()),
+                next if wanted(&next, &self.reader) => return Ok(()),
                 Next::Frame => {
                     let frame = self.reader.take();
                     self.inbox_len += frame.payload.len();
@@ -207,7 +205,7 @@ impl VstpTcpConnection {
                 }
                 Next::End | Next::Draining => return Err(self.closed()),
                 Next::TimedOut => return Err(VstpError::Timeout(kind)),
-                Next::Established | Next::Acked(_) | Next::Pong(_) => {}
+                Next::Established | Next::Acked(_) | Next::Pong => {}
             }
         }
     }
@@ -319,7 +317,7 @@ impl VstpTcpConnection {
             match self.reader.next(until)? {
                 Next::End | Next::Draining => return Ok(()),
                 Next::TimedOut => return Err(VstpError::Timeout(TimeoutKind::Shutdown)),
-                Next::Frame | Next::Established | Next::Acked(_) | Next::Pong(_) => {}
+                Next::Frame | Next::Established | Next::Acked(_) | Next::Pong => {}
             }
         }
     }
@@ -333,14 +331,19 @@ impl VstpTcpConnection {
     /// As [`send`](Self::send).
     pub fn close_sending(&mut self) -> Result<(), VstpError> {
         self.feed.flush()?;
-        self.shared
-            .say_bye(None, clock::after(self.config.close_timeout))
+        self.shared.say_bye(clock::after(self.config.close_timeout))
     }
 
-    /// Says goodbye for this reason; the client's goodbye is still awaited.
-    pub(crate) fn say_bye(&self, code: ErrorCode) -> Result<(), VstpError> {
+    /// Says goodbye for a server that goes away; `false` when the session has no goodbye, so that
+    /// there is none to wait for either.
+    pub(crate) fn say_bye_draining(&self) -> Result<bool, VstpError> {
         self.shared
-            .say_bye(Some(code), clock::after(self.config.close_timeout))
+            .say_bye_draining(clock::after(self.config.close_timeout))?;
+        Ok(self
+            .shared
+            .established
+            .get()
+            .is_some_and(Established::has_hello))
     }
 
     /// Ends the sending direction with this frame.

@@ -158,7 +158,7 @@ fn await_session(reader: &mut Reader, until: Option<Instant>) -> Result<(), Vstp
         }
         match reader.next(until)? {
             Next::Established => return Ok(()),
-            Next::TimedOut => return Err(VstpError::Timeout(TimeoutKind::Handshake)),
+            Next::TimedOut => return Err(reader.expire(TimeoutKind::Handshake)),
             Next::End | Next::Draining => {
                 return Err(VstpError::ConnectionClosed(ClosedBy::PeerWithoutBye));
             }
@@ -167,7 +167,7 @@ fn await_session(reader: &mut Reader, until: Option<Instant>) -> Result<(), Vstp
                 reader.put_back();
                 return Ok(());
             }
-            Next::Acked(_) | Next::Pong(_) => {}
+            Next::Acked(_) | Next::Pong => {}
         }
     }
 }

@@ -8,6 +8,7 @@ mod connection;
 pub(crate) mod establish;
 mod feed;
 pub(crate) mod keeper;
+pub(crate) mod memory;
 mod outbox;
 pub(crate) mod reader;
 mod sender;

@@ -41,6 +41,14 @@ pub(crate) struct Framing {
     pub(crate) queue_len: usize,
 }
 
+/// Whether ending the session ends the sending direction of the socket at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fin {
+    Send,
+    /// It ends when the socket is closed.
+    Keep,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -71,6 +79,23 @@ struct State {
     senders: usize,
     /// Nothing more may be sent: why.
     closed: Option<ClosedBy>,
+}
+
+impl State {
+    /// Remembers that a write failed: bytes may be missing in the middle, so the direction is over.
+    /// Where somebody else had ended it before, that is the reason, and the failure its effect.
+    fn fail(&mut self, error: VstpError) -> VstpError {
+        match error {
+            VstpError::Encode(_) | VstpError::FrameTooLarge { .. } => error,
+            VstpError::ConnectionClosed(by) => {
+                VstpError::ConnectionClosed(*self.closed.get_or_insert(by))
+            }
+            other => {
+                self.closed.get_or_insert(ClosedBy::Error);
+                other
+            }
+        }
+    }
 }
 
 /// The write half with its scratch buffer.
@@ -224,14 +249,8 @@ impl Outbox {
         self.note_time();
         loop {
             let mut state = self.lock();
-            if let Err(error) = &result {
-                if !matches!(
-                    error,
-                    VstpError::Encode(_) | VstpError::FrameTooLarge { .. }
-                ) {
-                    // Bytes may be missing in the middle: the direction is over.
-                    state.closed.get_or_insert(closed_by(error));
-                }
+            if let Err(error) = result {
+                result = Err(state.fail(error));
             }
             if state.control.is_empty() || state.closed.is_some() {
                 state.half = Some(writer);
@@ -327,9 +346,7 @@ impl Outbox {
     ) -> Result<(), VstpError> {
         self.note_time();
         let mut state = self.lock();
-        if let Err(error) = &result {
-            state.closed.get_or_insert(closed_by(error));
-        }
+        let result = result.map_err(|error| state.fail(error));
         state.half = Some(writer);
         drop(state);
         self.free.notify_one();
@@ -345,6 +362,7 @@ impl Outbox {
         &self,
         last: Option<&Frame>,
         by: ClosedBy,
+        fin: Fin,
         until: Option<Instant>,
     ) -> Result<(), VstpError> {
         let mut writer = self.acquire(until)?;
@@ -369,7 +387,9 @@ impl Outbox {
         if result.is_ok() {
             result = writer.half.flush(until);
         }
-        writer.half.shutdown();
+        if fin == Fin::Send {
+            writer.half.shutdown();
+        }
         self.lock().half = Some(writer);
         result
     }
@@ -540,12 +560,4 @@ fn wait<'a>(
             .unwrap_or_else(PoisonError::into_inner)
             .0,
     )
-}
-
-/// How a failed write is remembered.
-fn closed_by(error: &VstpError) -> ClosedBy {
-    match error {
-        VstpError::ConnectionClosed(by) => *by,
-        _ => ClosedBy::Error,
-    }
 }

@@ -5,13 +5,15 @@
 //! reading.
 
 use super::config::TcpConfig;
+use super::memory::{FREE_LEN, MemoryShare};
+use super::outbox::Fin;
 use super::shared::Shared;
 use crate::error::{ClosedBy, RemoteError, TimeoutKind, VstpError};
 use crate::net::clock;
 use crate::net::stream::{ReadHalf, ReadOutcome};
 use crate::proto::budget::TinyReads;
 use crate::proto::deadline::FrameDeadline;
-use crate::proto::session::{Closed, Event, Session};
+use crate::proto::session::{Closed, Event, Session, StreamEnd, error_frame};
 use crate::proto::{ErrorCode, StreamDecoder, Violation};
 use crate::wire::{Frame, FrameRef, FrameType};
 use std::sync::Arc;
@@ -24,8 +26,7 @@ const RETRY: Duration = Duration::from_millis(10);
 /// sending is read so that the ERR is not lost to a reset.
 const FAREWELL: Duration = Duration::from_millis(500);
 const FAREWELL_LEN: usize = 256 * 1024;
-/// A connection that held this much memory (bytes) gives it back after a pause.
-const BUSY_MEMORY: usize = 64 * 1024;
+/// A connection that holds more than its free share of memory gives it back after a pause.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What [`Reader::next`] found.
@@ -37,8 +38,8 @@ pub(crate) enum Next {
     Established,
     /// The frame with this `msg-id` was accepted.
     Acked(u64),
-    /// PONG with this payload.
-    Pong(Vec<u8>),
+    /// PONG; its payload is that of [`Reader::frame`].
+    Pong,
     /// The session is over, in order.
     End,
     /// The connection shall be given up: the server is shutting down, and nothing waits.
@@ -56,6 +57,7 @@ pub(crate) struct Reader {
     idle_timeout: Option<Duration>,
     frame_deadline: FrameDeadline,
     tiny_reads: TinyReads,
+    memory: MemoryShare,
     /// Bytes of the last read, while no frame has ended in it.
     last_len: usize,
     /// The time of the last read, which is as exact as the session needs it.
@@ -96,6 +98,7 @@ impl Reader {
             idle_timeout: config.idle_timeout,
             frame_deadline: config.frame_deadline,
             tiny_reads: TinyReads::default(),
+            memory: MemoryShare::new(config.memory.clone()),
             last_len: 0,
             now,
             frame_began: None,
@@ -108,10 +111,12 @@ impl Reader {
     }
 
     /// The frame that [`Self::next`] found, or the one that was [lent](Self::lend).
+    #[inline]
     pub(crate) fn frame(&self) -> FrameRef<'_> {
-        self.lent
-            .as_ref()
-            .map_or_else(|| self.decoder.frame(), Frame::as_ref)
+        match &self.lent {
+            None => self.decoder.frame(),
+            Some(frame) => frame.as_ref(),
+        }
     }
 
     /// Makes [`Self::frame`] return this one, until the next call of [`Self::next`].
@@ -125,6 +130,7 @@ impl Reader {
     }
 
     /// Waits for the next frame of the application; `false` is the end of the session.
+    #[inline]
     pub(crate) fn next_frame(&mut self, until: Option<Instant>) -> Result<bool, VstpError> {
         loop {
             match self.next(until)? {
@@ -133,10 +139,10 @@ impl Reader {
                 Next::TimedOut => return Err(VstpError::Timeout(TimeoutKind::Recv)),
                 Next::Draining => {
                     let until = clock::after(FAREWELL);
-                    self.shared.say_bye(Some(ErrorCode::ShuttingDown), until)?;
+                    self.shared.say_bye_draining(until)?;
                     return Ok(false);
                 }
-                Next::Established | Next::Acked(_) | Next::Pong(_) => {}
+                Next::Established | Next::Acked(_) | Next::Pong => {}
             }
         }
     }
@@ -154,7 +160,9 @@ impl Reader {
     ///
     /// An error other than `ServerError` with a `correlation_id` ends the connection.
     pub(crate) fn next(&mut self, until: Option<Instant>) -> Result<Next, VstpError> {
-        self.lent = None;
+        if self.lent.is_some() {
+            self.lent = None;
+        }
         if std::mem::take(&mut self.found_again) {
             return Ok(Next::Frame);
         }
@@ -206,6 +214,13 @@ impl Reader {
             self.frame_began = None;
             self.last_len = 0;
             self.shared.note_frame();
+            if self
+                .decoder
+                .head()
+                .is_some_and(|head| self.session.delivers(head))
+            {
+                return Ok(Some(Next::Frame));
+            }
             let event = match self.session.handle_frame(self.now, self.decoder.frame()) {
                 Ok(Event::Deliver) => {
                     self.send_answers()?;
@@ -219,7 +234,7 @@ impl Reader {
                 Event::Established => self.publish_session(),
                 Event::Acked { msg_id } => return Ok(Some(Next::Acked(msg_id))),
                 Event::Pong => {
-                    return Ok(Some(Next::Pong(self.decoder.frame().payload.to_vec())));
+                    return Ok(Some(Next::Pong));
                 }
                 Event::PeerBye { code } => return self.answer_bye(ClosedBy::Peer(code)).map(Some),
                 Event::RemoteError {
@@ -285,7 +300,10 @@ impl Reader {
             self.shared.said_bye.store(true, Ordering::Relaxed);
             let until = clock::after(self.frame_deadline.base);
             // The peer may be gone already; it said all it had to say.
-            let _ = self.shared.outbox.finish(bye.as_ref(), by, until);
+            let _ = self
+                .shared
+                .outbox
+                .finish(bye.as_ref(), by, Fin::Send, until);
         }
         self.shared.outbox.close(by);
         Ok(Next::End)
@@ -306,30 +324,40 @@ impl Reader {
         });
         let all_sent = self.flush_answers()?;
         let retry_at = if all_sent { None } else { clock::after(RETRY) };
-        let is_busy = !self.decoder.is_mid_frame() && self.decoder.memory() > BUSY_MEMORY;
+        let is_busy = !self.decoder.is_mid_frame() && self.decoder.memory() > FREE_LEN;
         let pause_at = if is_busy { clock::after(PAUSE) } else { None };
         let at = [until, idle_at, frame_at, retry_at, pause_at]
             .into_iter()
             .flatten()
             .min();
 
-        match self.half.read(self.decoder.read_target(), at) {
+        let outcome = if self.memory.resize(self.decoder.memory(), at) {
+            self.half.read(self.decoder.read_target(), at)
+        } else {
+            Ok(ReadOutcome::TimedOut)
+        };
+        match outcome {
             Ok(ReadOutcome::Bytes(len)) => {
                 self.decoder.on_read(len);
                 self.now = clock::now();
                 self.silent_since = self.now;
                 self.shared.note_received(self.now, len);
+                let sent = self.shared.outbox.frames_sent.load(Ordering::Relaxed);
+                self.session.note_frames_sent(sent);
                 self.last_len = len;
                 Ok(None)
             }
-            Ok(ReadOutcome::End(_)) if self.is_told_to_drain() => Ok(Some(Next::Draining)),
+            Ok(ReadOutcome::End(StreamEnd::Fin)) if self.is_told_to_drain() => {
+                Ok(Some(Next::Draining))
+            }
             Ok(ReadOutcome::End(end)) => {
                 if self.shared.said_bye.load(Ordering::Relaxed) {
                     self.session.note_bye_sent();
                 }
-                let closed = self.session.handle_eof(end, self.decoder.is_mid_frame());
-                self.shared.outbox.close(closed_by(closed));
-                match closed {
+                if let Some(by) = self.shared.aborted.get() {
+                    return Err(VstpError::ConnectionClosed(*by));
+                }
+                match self.session.handle_eof(end, self.decoder.is_mid_frame()) {
                     Closed::Clean => Ok(Some(Next::End)),
                     other => Err(VstpError::ConnectionClosed(closed_by(other))),
                 }
@@ -338,10 +366,10 @@ impl Reader {
                 let now = clock::now();
                 let over = |at: Option<Instant>| at.is_some_and(|at| now >= at);
                 if over(frame_at) {
-                    return Err(VstpError::Timeout(TimeoutKind::Frame));
+                    return Err(self.expire(TimeoutKind::Frame));
                 }
                 if over(idle_at) {
-                    return Err(VstpError::Timeout(TimeoutKind::Idle));
+                    return Err(self.expire(TimeoutKind::Idle));
                 }
                 if over(until) {
                     return Ok(Some(Next::TimedOut));
@@ -360,6 +388,15 @@ impl Reader {
         }
     }
 
+    /// A deadline of the protocol has passed: the peer is told, as far as it takes it at once.
+    pub(crate) fn expire(&self, kind: TimeoutKind) -> VstpError {
+        let report = error_frame(ErrorCode::Timeout, &kind.to_string(), None);
+        self.shared
+            .outbox
+            .finish_now(Some(&report), ClosedBy::Error);
+        VstpError::Timeout(kind)
+    }
+
     fn is_told_to_drain(&self) -> bool {
         self.shared.draining.load(Ordering::Acquire)
     }
@@ -371,13 +408,18 @@ impl Reader {
 
     /// Reports a violation to the peer and ends the connection.
     fn refuse(&mut self, violation: Violation) -> VstpError {
-        let report = Session::fatal_error_frame(&violation);
+        // ERR is never answered, not even a broken one.
+        let about_err = self
+            .decoder
+            .head()
+            .is_some_and(|head| head.typ == FrameType::Err);
+        let report = (!about_err).then(|| Session::fatal_error_frame(&violation));
         let until = clock::after(FAREWELL);
         // The error of the peer is what the caller must see, not that it does not listen.
         let _ = self
             .shared
             .outbox
-            .finish(report.as_ref(), ClosedBy::Error, until);
+            .finish(report.as_ref(), ClosedBy::Error, Fin::Send, until);
         self.linger(until);
         violation.into()
     }
@@ -387,7 +429,7 @@ impl Reader {
         let until = clock::after(FAREWELL);
         self.shared
             .outbox
-            .finish(Some(last), ClosedBy::Error, until)?;
+            .finish(Some(last), ClosedBy::Error, Fin::Send, until)?;
         self.linger(until);
         Ok(())
     }
@@ -411,12 +453,15 @@ impl Reader {
         let by = match &error {
             // This one ends a request, not the connection.
             VstpError::ServerError(remote) if remote.correlation_id.is_some() => return error,
-            // The sending side was ended by another thread; so say the same.
-            VstpError::ConnectionClosed(by) => self.shared.outbox.closed().unwrap_or(*by),
+            // What another thread did on purpose is the reason, and this its effect.
+            VstpError::ConnectionClosed(by) => self.shared.aborted.get().copied().unwrap_or(*by),
             _ => ClosedBy::Error,
         };
         self.ended = Some(Ended::By(by));
-        self.shared.abort(by);
+        // A peer that has only ended its sending direction can still be answered.
+        if by != ClosedBy::PeerWithoutBye {
+            self.shared.abort(by);
+        }
         match error {
             VstpError::ConnectionClosed(_) => VstpError::ConnectionClosed(by),
             other => other,

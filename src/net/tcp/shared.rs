@@ -1,6 +1,6 @@
 //! What the halves of a connection have in common, and what ends with the last of them.
 
-use super::outbox::Outbox;
+use super::outbox::{Fin, Outbox};
 use super::stats::ConnectionStats;
 use crate::error::{ClosedBy, VstpError};
 use crate::net::clock;
@@ -29,10 +29,14 @@ pub(crate) struct Shared {
     pub(crate) established: OnceLock<Established>,
     /// This side has said, or is saying, goodbye.
     pub(crate) said_bye: AtomicBool,
+    /// Set when both directions were ended from this side.
+    pub(crate) aborted: OnceLock<ClosedBy>,
     /// The reader shall end the session at the next pause between frames.
     pub(crate) draining: AtomicBool,
     pub(crate) frames_received: AtomicU64,
     pub(crate) bytes_received: AtomicU64,
+    /// Milliseconds after `base` at which the handler that is running was called, and one; 0: none.
+    handler_since: AtomicU64,
     base: Instant,
     /// Milliseconds after `base` at which bytes were last received.
     last_received: AtomicU64,
@@ -67,9 +71,11 @@ impl Shared {
             tls,
             established: OnceLock::new(),
             said_bye: AtomicBool::new(false),
+            aborted: OnceLock::new(),
             draining: AtomicBool::new(false),
             frames_received: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
+            handler_since: AtomicU64::new(0),
             base: clock::now(),
             last_received: AtomicU64::new(0),
             belongings: Mutex::default(),
@@ -91,6 +97,26 @@ impl Shared {
 
     pub(crate) fn last_received(&self) -> Instant {
         self.base + Duration::from_millis(self.last_received.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn handler_begins(&self) {
+        let since = clock::now()
+            .saturating_duration_since(self.base)
+            .as_millis() as u64;
+        self.handler_since.store(since + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn handler_ended(&self) {
+        self.handler_since.store(0, Ordering::Relaxed);
+    }
+
+    /// How long the handler has been running, if one is.
+    pub(crate) fn handler_time(&self, now: Instant) -> Option<Duration> {
+        let since = self.handler_since.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(
+            now.saturating_duration_since(self.base)
+                .saturating_sub(Duration::from_millis(since)),
+        )
     }
 
     pub(crate) fn stats(&self) -> ConnectionStats {
@@ -144,21 +170,30 @@ impl Shared {
 
     /// Ends both directions at once; every blocked call returns `ConnectionClosed(by)`.
     pub(crate) fn abort(&self, by: ClosedBy) {
+        // The first reason stays.
+        let _ = self.aborted.set(by);
         self.outbox.close(by);
         stream::abort(&*self.transport);
     }
 
     /// Sends what is queued, says goodbye and ends the sending direction; once.
-    pub(crate) fn say_bye(
-        &self,
-        code: Option<ErrorCode>,
-        until: Option<Instant>,
-    ) -> Result<(), VstpError> {
+    pub(crate) fn say_bye(&self, until: Option<Instant>) -> Result<(), VstpError> {
         if self.said_bye.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
         self.outbox
-            .finish(self.bye(code).as_ref(), ClosedBy::Local, until)
+            .finish(self.bye(None).as_ref(), ClosedBy::Local, Fin::Send, until)
+    }
+
+    /// The same for a server that goes away. Its receiving direction is shut down already, and
+    /// with both down Linux would answer the client's goodbye with a reset; so FIN waits for close.
+    pub(crate) fn say_bye_draining(&self, until: Option<Instant>) -> Result<(), VstpError> {
+        if self.said_bye.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let bye = self.bye(Some(ErrorCode::ShuttingDown));
+        self.outbox
+            .finish(bye.as_ref(), ClosedBy::Local, Fin::Keep, until)
     }
 
     /// A session without HELLO has no goodbye; there the end of the stream is it.

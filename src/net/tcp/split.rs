@@ -173,7 +173,7 @@ impl ConnectionWriter {
     /// As [`send`](Self::send).
     pub fn close(mut self) -> Result<(), VstpError> {
         self.feed.flush()?;
-        self.shared.say_bye(None, clock::after(self.close_timeout))
+        self.shared.say_bye(clock::after(self.close_timeout))
     }
 
     /// What the connection has carried so far, in both directions.

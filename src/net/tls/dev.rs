@@ -211,8 +211,14 @@ mod make {
             .map_err(|e| VstpError::config_from("dev-certs", "a certificate could not be made", e))
     }
 
+    /// Certificates are about the wall clock; nothing else is.
+    #[expect(clippy::disallowed_methods, reason = "the dates of a certificate")]
+    fn wall_clock() -> SystemTime {
+        SystemTime::now()
+    }
+
     fn try_generate() -> Result<DevCerts, rcgen::Error> {
-        let now = SystemTime::now();
+        let now = wall_clock();
         // A clock that runs an hour behind on the other side must not matter.
         let not_before = (now - Duration::from_secs(3600)).into();
         let not_after = (now + LIFETIME).into();
@@ -293,9 +299,7 @@ mod make {
     }
 
     fn since_epoch() -> Duration {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
+        wall_clock().duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 
     /// Writes a whole set beside the folder and moves it into place, so that nobody sees half of it.

@@ -49,6 +49,9 @@ fn explain(error: &Error) -> (Kind, &'static str) {
         Error::NoApplicationProtocol => {
             (Kind::NoApplicationProtocol, "is the peer a VSTP program?")
         }
+        Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol) => {
+            (Kind::NoApplicationProtocol, "is the peer a VSTP program?")
+        }
         Error::AlertReceived(alert) => {
             let code = u8::from(*alert);
             (Kind::Alert(code), alert_hint(code))
@@ -105,7 +108,6 @@ fn alert_hint(code: u8) -> &'static str {
         44 => "our certificate was revoked",
         48 => "it does not know the authority of our certificate",
         116 => "it requires a certificate: set client_cert_pem_files",
-        120 => "it does not offer vstp/1",
         _ => "",
     }
 }

@@ -1,7 +1,7 @@
 //! TLS 1.3 over any byte stream: settings, certificates, and the state of a connection.
 //!
-//! The one room that names rustls. Nothing here owns a socket or a thread: [`TlsSession`] turns
-//! plaintext into records and back in memory, and [`super::stream`] moves the records.
+//! The one room that names rustls. Nothing here owns a socket or a thread: `TlsSession` turns
+//! plaintext into records and back in memory, and `net::stream` moves the records.
 //!
 //! What holds for every connection (spec 3.1): TLS 1.3 only (1.2 is not compiled in), the
 //! application protocol `vstp/1` checked on both sides, no early data, no session tickets, no key

@@ -1,3 +1,5 @@
+//! The accept loop against scripted listeners: each errno, back-off, shutdown.
+
 use super::*;
 use crate::serve::permits::{Permit, Permits};
 use crate::serve::testing::{LONG, task};

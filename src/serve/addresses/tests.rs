@@ -1,3 +1,5 @@
+//! The limits per address: exact counts, rates on a virtual clock, a flat table.
+
 use super::*;
 use crate::net::clock;
 use std::net::Ipv6Addr;

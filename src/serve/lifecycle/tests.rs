@@ -1,3 +1,5 @@
+//! The lifecycle: it only moves forward, and every wait sees it.
+
 use super::*;
 use crate::serve::testing::{LONG, task};
 use std::sync::atomic::AtomicUsize;

@@ -1,3 +1,5 @@
+//! The listening socket on real addresses: waking, restarting, binding twice.
+
 use super::*;
 use crate::net::clock;
 use crate::serve::accept::run;

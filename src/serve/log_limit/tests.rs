@@ -1,3 +1,5 @@
+//! The log limit on a virtual clock.
+
 use super::*;
 use crate::net::clock;
 

@@ -1,3 +1,5 @@
+//! The semaphore: exact counts, waiting, shutdown.
+
 use super::*;
 use crate::net::clock;
 use crate::serve::testing::{LONG, task, until};

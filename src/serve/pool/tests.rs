@@ -1,3 +1,5 @@
+//! The pool: bounds, panics, stuck jobs, joining.
+
 use super::*;
 use crate::serve::lifecycle::Lifecycle;
 use crate::serve::testing::{LONG, task, until};

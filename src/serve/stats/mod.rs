@@ -113,6 +113,8 @@ counters! {
     accept_errors_listener,
     /// Panics of handlers.
     handler_panics,
+    /// Handlers that have been running for longer than `handler_warn`.
+    handlers_slow,
     /// Frames received.
     frames_in,
     /// Frames sent.

@@ -1,3 +1,5 @@
+//! The counters: each event counts once, in its place.
+
 use super::*;
 
 #[test]
@@ -46,6 +48,7 @@ fn each_event_has_its_own_number() {
         accept_errors_resources: 1,
         accept_errors_listener: 1,
         handler_panics: 1,
+        handlers_slow: 0,
         frames_in: 1,
         frames_out: 1,
     };

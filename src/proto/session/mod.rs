@@ -13,6 +13,12 @@
 //!                                   everything that may come in Open may come
 //! ```
 
+mod frames;
+mod parts;
+
+pub use frames::{bye_frame, error_frame};
+pub use parts::{Closed, Established, Event, Role, Security, SessionConfig, StreamEnd};
+
 use super::budget::Budget;
 use super::code::ErrorCode;
 use super::error::Violation;
@@ -27,117 +33,6 @@ const MAX_HELLO_LEN: usize = 4 * 1024;
 const MAX_TOKEN_LEN: usize = 3 * 1024;
 /// Smallest limit that a peer may announce (bytes).
 const MIN_FRAME_LEN: u64 = 1024;
-
-/// Which end of the connection this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Connected, and says HELLO.
-    Client,
-    /// Accepted, and says WELCOME.
-    Server,
-}
-
-/// What protects the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Security {
-    /// Nothing.
-    Plaintext,
-    /// TLS 1.3.
-    Tls,
-}
-
-/// What a side brings into a session.
-#[derive(Debug, Clone)]
-pub struct SessionConfig {
-    /// What it can do.
-    pub features: Features,
-    /// The largest frame that it accepts, announced to the peer (bytes).
-    pub max_frame_len: usize,
-    /// Client on plaintext: whether to say HELLO.
-    pub hello: bool,
-    /// Server on plaintext: whether the stream must begin with HELLO.
-    pub require_hello: bool,
-    /// Client: the token to send.
-    pub auth_token: Option<Vec<u8>>,
-}
-
-/// What HELLO and WELCOME settled.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Established {
-    /// The server's number for the session; 0 where no WELCOME gave one.
-    pub session_id: u128,
-    /// What both can do.
-    pub features: Features,
-    /// The largest frame that the peer accepts, if it said so (bytes).
-    pub peer_max_frame_len: Option<usize>,
-    /// Server: the client's token.
-    pub auth_token: Option<Vec<u8>>,
-    hello: bool,
-}
-
-impl Established {
-    /// Whether there was a HELLO; a session without one has no BYE either (spec 3.6).
-    #[must_use]
-    pub const fn has_hello(&self) -> bool {
-        self.hello
-    }
-}
-
-/// What a frame means to the shell.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// The application gets the frame.
-    Deliver,
-    /// The session is open now, or HELLO came later.
-    Established,
-    /// Nothing to do.
-    Consumed,
-    /// The peer has accepted the message with this `msg-id`.
-    Acked {
-        /// The message.
-        msg_id: u64,
-    },
-    /// PONG; its payload is in the frame.
-    Pong,
-    /// ERR. With `correlation_id` it ends one request, without the session.
-    RemoteError {
-        /// The reason.
-        code: ErrorCode,
-        /// The reason for people, as sent.
-        message: Vec<u8>,
-        /// The request that it answers.
-        correlation_id: Option<Vec<u8>>,
-    },
-    /// BYE: nothing else comes. Our own BYE, if it is still due, is in the output.
-    PeerBye {
-        /// Why, if the peer said so.
-        code: Option<ErrorCode>,
-    },
-}
-
-/// How the transport's stream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StreamEnd {
-    /// TLS close_notify.
-    CloseNotify,
-    /// FIN without close_notify.
-    Fin,
-    /// Reset.
-    Reset,
-}
-
-/// How the session ended, for one whose stream is over (spec 3.6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Closed {
-    /// In order.
-    Clean,
-    /// Between frames, but without BYE.
-    PeerWithoutBye,
-    /// In the middle of something.
-    Truncated,
-    /// By a reset.
-    Reset,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -187,8 +82,10 @@ pub struct Session {
     established: Option<Established>,
     said_bye: bool,
     control: Budget,
-    /// REQ_ACK messages sent whose ACK has not come; each earns one ACK without budget.
-    acks_due: u64,
+    /// Frames that this side has sent, and frames received that may answer one. An answer costs no
+    /// budget as long as there is a frame that it can be for.
+    frames_sent: u64,
+    answers: u64,
     acks: VecDeque<Frame>,
     other: VecDeque<Frame>,
     /// Only the latest PONG: whoever floods with PING gets one answer for all.
@@ -227,7 +124,8 @@ impl Session {
             established: None,
             said_bye: false,
             control: Budget::default(),
-            acks_due: 0,
+            frames_sent: 0,
+            answers: 0,
             acks: VecDeque::new(),
             other: VecDeque::new(),
             pong: None,
@@ -262,6 +160,17 @@ impl Session {
             (_, State::Open, Bye) => Rule::Bye,
             (_, State::Waiting | State::Start | State::Open, _) => Rule::Refuse,
         }
+    }
+
+    /// Whether a frame with this head is a message that needs no more than to be handed over: what
+    /// nearly all frames are. [`Self::handle_frame`] would say the same, and no more.
+    #[inline]
+    #[must_use]
+    pub fn delivers(&self, head: &FixedHeader) -> bool {
+        self.state == State::Open
+            && head.typ == FrameType::Data
+            && !head.flags.intersects(UNUSUAL)
+            && head.header_len == 0
     }
 
     /// Judges a frame by its fixed header, before any of its body is read.
@@ -320,19 +229,7 @@ impl Session {
     ///
     /// # Errors
     /// The rule that it breaks; the connection ends with it.
-    #[inline]
     pub fn handle_frame(&mut self, now: Instant, frame: FrameRef<'_>) -> Result<Event, Violation> {
-        if self.state == State::Open
-            && frame.typ == FrameType::Data
-            && !frame.flags.intersects(UNUSUAL)
-            && frame.headers.is_empty()
-        {
-            return Ok(Event::Deliver);
-        }
-        self.handle_other(now, frame)
-    }
-
-    fn handle_other(&mut self, now: Instant, frame: FrameRef<'_>) -> Result<Event, Violation> {
         let typ = frame.typ;
         match self.rule(typ) {
             Rule::Hello => self.handle_hello(frame),
@@ -357,16 +254,13 @@ impl Session {
                 Ok(Event::Consumed)
             }
             Rule::Pong => {
-                self.spend(now)?;
+                self.note_answer(now)?;
                 Ok(Event::Pong)
             }
             Rule::Ack => {
                 let msg_id = keys::number(frame.headers, keys::MSG_ID)?;
                 let msg_id = msg_id.ok_or(Violation::ReservedHeader { key: keys::MSG_ID })?;
-                match self.acks_due.checked_sub(1) {
-                    Some(due) => self.acks_due = due,
-                    None => self.spend(now)?,
-                }
+                self.note_answer(now)?;
                 Ok(Event::Acked { msg_id })
             }
             Rule::Bye => {
@@ -388,7 +282,7 @@ impl Session {
                     .map_or(ErrorCode::Unknown, ErrorCode::from_wire);
                 let correlation_id = keys::correlation_id(frame)?.map(<[u8]>::to_vec);
                 if correlation_id.is_some() {
-                    self.spend(now)?;
+                    self.note_answer(now)?;
                 }
                 Ok(Event::RemoteError {
                     code,
@@ -402,6 +296,15 @@ impl Session {
                 state: self.state.name(),
             }),
         }
+    }
+
+    /// PONG, ACK or ERR: free as long as a frame of ours may have asked for it.
+    fn note_answer(&mut self, now: Instant) -> Result<(), Violation> {
+        if self.answers < self.frames_sent {
+            self.answers += 1;
+            return Ok(());
+        }
+        self.spend(now)
     }
 
     fn spend(&mut self, now: Instant) -> Result<(), Violation> {
@@ -428,7 +331,7 @@ impl Session {
             frame.payload,
         ) {
             (None, []) => None,
-            (Some(token), []) | (None, token) => Some(token.to_vec()),
+            (Some(token), []) | (None, token) => Some(token.into()),
             (Some(_), _) => {
                 return Err(Violation::ReservedHeader {
                     key: keys::AUTH_TOKEN,
@@ -492,8 +395,10 @@ impl Session {
         }
         match auth_token {
             None => hello,
-            Some(token) if token.len() <= 255 => hello.with_header(keys::AUTH_TOKEN, token),
-            Some(token) => hello.with_payload(token.clone()),
+            Some(token) if token.as_bytes().len() <= 255 => {
+                hello.with_header(keys::AUTH_TOKEN, token.as_bytes())
+            }
+            Some(token) => hello.with_payload(token.as_bytes()),
         }
     }
 
@@ -505,9 +410,9 @@ impl Session {
             .or_else(|| self.other.pop_front())
     }
 
-    /// Notes that a message with REQ_ACK is sent: one ACK may come for it.
-    pub fn note_ack_requested(&mut self) {
-        self.acks_due += 1;
+    /// Notes how many frames this side has sent so far: so many answers may come.
+    pub fn note_frames_sent(&mut self, total: u64) {
+        self.frames_sent = total;
     }
 
     /// Notes that BYE was sent; the peer's is then the last frame, and not answered.
@@ -529,23 +434,10 @@ impl Session {
         }
     }
 
-    /// The ERR that reports a violation, or `None` where none may be sent: never about an ERR.
+    /// The ERR that reports a violation. None may be sent about a frame that is itself ERR.
     #[must_use]
-    pub fn fatal_error_frame(violation: &Violation) -> Option<Frame> {
-        let about_err = matches!(
-            violation,
-            Violation::Unexpected {
-                typ: FrameType::Err,
-                ..
-            } | Violation::ControlPayload {
-                typ: FrameType::Err,
-                ..
-            } | Violation::FlagNotAllowed {
-                typ: FrameType::Err,
-                ..
-            }
-        );
-        (!about_err).then(|| error_frame(violation.code(), &violation.to_string(), None))
+    pub fn fatal_error_frame(violation: &Violation) -> Frame {
+        error_frame(violation.code(), &violation.to_string(), None)
     }
 }
 
@@ -561,28 +453,5 @@ fn peer_limit(frame: FrameRef<'_>) -> Result<Option<usize>, Violation> {
     }
 }
 
-/// BYE (spec 3.6).
-#[must_use]
-pub fn bye_frame(code: Option<ErrorCode>) -> Frame {
-    let bye = Frame::new(FrameType::Bye);
-    match code {
-        None => bye,
-        Some(code) => bye.with_header(keys::CODE, code.as_str()),
-    }
-}
-
-/// ERR (spec 3.7); the message is cut to what ERR may carry.
-#[must_use]
-pub fn error_frame(code: ErrorCode, message: &str, correlation_id: Option<&[u8]>) -> Frame {
-    let mut end = message.len().min(1024);
-    while !message.is_char_boundary(end) {
-        end -= 1;
-    }
-    let frame = Frame::new(FrameType::Err)
-        .with_header(keys::CODE, code.as_str())
-        .with_payload(&message.as_bytes()[..end]);
-    match correlation_id {
-        None => frame,
-        Some(id) => frame.with_header(keys::CORRELATION_ID, id),
-    }
-}
+#[cfg(test)]
+mod tests;
