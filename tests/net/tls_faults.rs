@@ -12,9 +12,7 @@ use std::time::Instant;
 use vstp::error::{ClosedBy, TimeoutKind, TlsErrorKind};
 use vstp::net::tls::{ALPN, ClientAuth, Roots, TlsClientConfig, TlsServerConfig};
 use vstp::serve::{ServerConfig, ServerHandle};
-use vstp::{
-    Frame, FrameType, VstpError, VstpTcpClient, VstpTcpConnection, VstpTcpServer,
-};
+use vstp::{Frame, FrameType, VstpError, VstpTcpClient, VstpTcpConnection, VstpTcpServer};
 
 /// A server whose handshakes take longer than any test waits: what ends earlier was ended.
 fn patient() -> ServerConfig {
@@ -451,7 +449,9 @@ fn c15_a_client_hello_without_end() {
     let server = echo(leaf().server());
     let mut socket = dial(server.local_addr());
     // A message of 60,000 bytes is within bounds, so it is waited for, up to its end.
-    socket.write_all(&[0x16, 3, 1, 0x40, 0, 1, 0, 0xea, 0x60]).unwrap();
+    socket
+        .write_all(&[0x16, 3, 1, 0x40, 0, 1, 0, 0xea, 0x60])
+        .unwrap();
     let part = [0; 0x4000 - 4];
     socket.write_all(&part).unwrap();
     let mut rest = Vec::new();

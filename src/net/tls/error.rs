@@ -66,9 +66,10 @@ fn explain(error: &Error) -> (Kind, &'static str) {
             }
             _ => (Kind::Incompatible, ""),
         },
-        Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => {
-            (Kind::InvalidMessage, "is the certificate chain over 64 KiB?")
-        }
+        Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => (
+            Kind::InvalidMessage,
+            "is the certificate chain over 64 KiB?",
+        ),
         Error::InvalidMessage(_) => (Kind::InvalidMessage, "does one side use plaintext?"),
         Error::DecryptError => (Kind::DecryptError, ""),
         _ => (Kind::Other, ""),
