@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod basics;
+mod openssl;
 mod tls_faults;
 mod tls_peer;
 mod util;

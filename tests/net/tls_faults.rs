@@ -134,6 +134,7 @@ fn c05_garbage_while_another_client_works() {
     }
     drop(silent);
     works(&mut honest);
+    honest.close().unwrap();
     server.shutdown(LONG);
 }
 
@@ -383,6 +384,7 @@ fn c12_peers_without_our_application_protocol() {
     among.shake_hands().unwrap();
     among.send(&Frame::new(FrameType::Hello));
     assert_eq!(among.recv().unwrap().typ, FrameType::Welcome);
+    drop(among);
     server.shutdown(LONG);
 
     for (known, reason) in [
@@ -516,5 +518,20 @@ fn c16_reload_under_load() {
     let stats = server.stats();
     assert_eq!(stats.handshake_tls_failures, 0);
     assert!(stats.connections_accepted > 80);
+    server.shutdown(LONG);
+}
+
+#[test]
+fn c07_the_alert_reaches_a_client_that_is_still_sending() {
+    let server = with_client_auth(ClientAuth::Required);
+    for n in 1..=20 {
+        let mut peer = Peer::connect(server.local_addr(), &[ALPN]);
+        peer.shake_hands().unwrap();
+        let bytes = peer.encrypt(&[0; 16_000]);
+        // More than anybody reads; the server may end it meanwhile.
+        let _ = peer.socket.write_all(&bytes.repeat(64));
+        assert_eq!(peer.alert(), 116);
+        tls_failures(&server, n);
+    }
     server.shutdown(LONG);
 }

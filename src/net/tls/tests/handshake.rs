@@ -113,6 +113,39 @@ fn tls10_hello() -> Vec<u8> {
     record
 }
 
+/// A ServerHello of this version, without extensions.
+fn old_server_hello(version: u8) -> Vec<u8> {
+    let mut body = vec![3, version];
+    body.extend([9; 32]); // random
+    body.extend([0, 0xc0, 0x2f, 0]); // session id, cipher suite, compression
+    let mut message = vec![2, 0, 0, body.len() as u8];
+    message.extend(body);
+    let mut record = vec![0x16, 3, version, 0, message.len() as u8];
+    record.extend(message);
+    record
+}
+
+#[test]
+fn c06_older_versions_of_tls() {
+    for version in 1..=3 {
+        let mut client = client();
+        drain(&mut client);
+        let result = feed(&mut client, &old_server_hello(version));
+        let text = result.as_ref().unwrap_err().to_string();
+        assert!(text.contains("TLS 1.3"), "{text}");
+        assert_eq!(kind(result), Kind::Incompatible);
+        let alert = drain(&mut client);
+        assert_eq!(alert[..5], [0x15, 3, 3, 0, 2]);
+        assert_eq!(alert[6], 70, "protocol_version");
+    }
+    let mut server = server();
+    let result = feed(&mut server, &tls10_hello());
+    let text = result.as_ref().unwrap_err().to_string();
+    assert!(text.contains("TLS 1.3"), "{text}");
+    assert_eq!(kind(result), Kind::Incompatible);
+    assert_eq!(drain(&mut server)[6], 70);
+}
+
 #[test]
 fn c05_something_else_than_a_client_hello() {
     let vstp = b"VT\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00";
