@@ -352,9 +352,12 @@ fn c11_a_second_client_hello_and_other_repetitions() {
     assert!(feed(&mut session, &[0x14, 3, 3, 0, 1, 1].repeat(100)).is_err());
 }
 
+/// Application protocols.
+type Names<'a> = &'a [&'a [u8]];
+
 #[test]
 fn c12_the_application_protocol_at_our_server() {
-    let cases: [(&[&[u8]], Result<(), Kind>, bool); 5] = [
+    let cases: [(Names<'_>, Result<(), Kind>, bool); 5] = [
         (&[ALPN], Ok(()), true),
         (&[b"h2", ALPN], Ok(()), true),
         (&[ALPN, b"h2"], Ok(()), true),
@@ -383,7 +386,7 @@ fn c12_the_application_protocol_at_our_server() {
 
 #[test]
 fn c12_the_application_protocol_at_our_client() {
-    let cases: [(&[&[u8]], Result<(), Kind>); 4] = [
+    let cases: [(Names<'_>, Result<(), Kind>); 4] = [
         (&[ALPN], Ok(())),
         (&[b"h2", ALPN], Ok(())),
         (&[b"h2"], Err(Kind::NoApplicationProtocol)),

@@ -156,20 +156,12 @@ fn c13_a_changed_byte_is_seen_and_nothing_delivered() {
 
 #[test]
 fn c13_records_left_out_repeated_or_swapped() {
-    let attempts: [fn([Vec<u8>; 2]) -> Vec<Vec<u8>>; 3] = [
-        |[_, two]| vec![two],
-        |[one, _]| vec![one.clone(), one],
-        |[one, two]| vec![two, one],
-    ];
-    for attempt in attempts {
+    for order in [&[1][..], &[0, 0], &[1, 0]] {
         let mut pair = Pair::established();
-        let records = attempt([
-            encrypt(&mut pair.client, b"one"),
-            encrypt(&mut pair.client, b"two"),
-        ]);
-        let results = records.iter().map(|record| feed(&mut pair.server, record));
+        let records = [b"one", b"two"].map(|text| encrypt(&mut pair.client, text));
+        let results = order.iter().map(|&n| feed(&mut pair.server, &records[n]));
         let error = results.into_iter().find_map(Result::err).unwrap();
-        assert_eq!(kind::<()>(Err(error)), Kind::DecryptError);
+        assert_eq!(kind::<()>(Err(error)), Kind::DecryptError, "{order:?}");
     }
 }
 
