@@ -314,7 +314,7 @@ fn c12_a_server_without_our_protocol_is_refused() {
     let (_server, addr) = OpenSsl::server(leaf(), &["-tls1_3"]);
     assert_eq!(kind(connect(addr)), TlsErrorKind::NoApplicationProtocol);
     let (_server, addr) = OpenSsl::server(leaf(), &["-tls1_3", "-alpn", "h2"]);
-    assert_eq!(kind(connect(addr)), TlsErrorKind::Alert(120));
+    assert_eq!(kind(connect(addr)), TlsErrorKind::NoApplicationProtocol);
 }
 
 #[test]

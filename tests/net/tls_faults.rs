@@ -388,7 +388,7 @@ fn c12_peers_without_our_application_protocol() {
     server.shutdown(LONG);
 
     for (known, reason) in [
-        (&[&b"h2"[..]][..], TlsErrorKind::Alert(120)),
+        (&[&b"h2"[..]][..], TlsErrorKind::NoApplicationProtocol),
         (&[], TlsErrorKind::NoApplicationProtocol),
     ] {
         let (listener, addr) = listen();
