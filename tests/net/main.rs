@@ -1,5 +1,5 @@
 //! Real sockets on port 0, each call with a deadline. One file for each kind of misbehaviour.
-#![allow(clippy::unwrap_used, reason = "tests and their helpers")]
+
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod basics;

@@ -10,7 +10,8 @@ use socket2::SockRef;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use vstp::net::clock;
 use vstp::net::tls::{ALPN, TlsClientConfig, TlsClientConfigBuilder, TlsServerConfig};
 use vstp::wire::{self, Decoded, Limits, Trailer};
 use vstp::{Frame, FrameType};
@@ -292,9 +293,9 @@ pub(crate) fn read_to_end(socket: &mut TcpStream) -> Vec<u8> {
 /// Waits for what another thread does, where there is nothing to be woken by.
 #[track_caller]
 pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let until = Instant::now() + LONG;
+    let until = clock::now() + LONG;
     while !condition() {
-        assert!(Instant::now() < until, "not in time: {what}");
+        assert!(clock::now() < until, "not in time: {what}");
         std::thread::park_timeout(Duration::from_millis(1));
     }
 }

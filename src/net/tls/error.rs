@@ -52,6 +52,9 @@ fn explain(error: &Error) -> (Kind, &'static str) {
         Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol) => {
             (Kind::NoApplicationProtocol, "is the peer a VSTP program?")
         }
+        Error::AlertReceived(rustls::AlertDescription::ProtocolVersion) => {
+            (Kind::Incompatible, "the peer must speak TLS 1.3")
+        }
         Error::AlertReceived(alert) => {
             let code = u8::from(*alert);
             (Kind::Alert(code), alert_hint(code))
@@ -61,6 +64,7 @@ fn explain(error: &Error) -> (Kind, &'static str) {
             | PeerIncompatible::Tls12NotOfferedOrEnabled
             | PeerIncompatible::ServerDoesNotSupportTls12Or13
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::SignatureAlgorithmsExtensionRequired
             | PeerIncompatible::SupportedVersionsExtensionRequired => {
                 (Kind::Incompatible, "the peer must speak TLS 1.3")
             }
@@ -106,7 +110,7 @@ fn certificate(reason: &CertificateError) -> (Kind, &'static str) {
 /// What the peer's alert most likely wants (RFC 8446 6.2).
 fn alert_hint(code: u8) -> &'static str {
     match code {
-        40 | 70 => "it may not speak TLS 1.3",
+        40 => "it may not speak TLS 1.3",
         42 | 43 | 45 | 46 => "it does not accept our certificate",
         44 => "our certificate was revoked",
         48 => "it does not know the authority of our certificate",
