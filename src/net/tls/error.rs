@@ -68,7 +68,10 @@ fn explain(error: &Error) -> (Kind, &'static str) {
             | PeerIncompatible::SupportedVersionsExtensionRequired => {
                 (Kind::Incompatible, "the peer must speak TLS 1.3")
             }
-            _ => (Kind::Incompatible, ""),
+            _ => (
+                Kind::Incompatible,
+                "both must speak TLS 1.3 and share a cipher",
+            ),
         },
         Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => (
             Kind::InvalidMessage,
