@@ -1,4 +1,5 @@
 //! Real sockets on port 0, each call with a deadline. One file for each kind of misbehaviour.
+
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod basics;
