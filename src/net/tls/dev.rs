@@ -327,6 +327,9 @@ mod make {
 
     fn replace(folder: &Path, fresh: &Path, id: u64) -> io::Result<()> {
         if folder.exists() {
+            if is_good(folder)? {
+                return Ok(());
+            }
             let old = folder.with_extension(format!("old-{id:016x}"));
             // Without a lock another server may be doing the same; its set is as good as ours.
             if fs::rename(folder, &old).is_ok() {
