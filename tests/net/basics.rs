@@ -99,8 +99,10 @@ fn errors_of_the_handler_answer_one_request() {
 #[test]
 fn e11_a_slow_handler_is_counted_and_holds_up_nobody() {
     let (release, wait) = crossbeam_channel::bounded::<()>(0);
+    let (began, has_begun) = crossbeam_channel::bounded::<()>(3);
     let handler = move |_: &Session, frame: Frame| {
         if frame.payload == b"stuck" {
+            began.send(()).unwrap();
             // Ends when the test drops its end.
             let _ = wait.recv_timeout(LONG);
         }
@@ -112,6 +114,7 @@ fn e11_a_slow_handler_is_counted_and_holds_up_nobody() {
         let mut stuck: Vec<_> = (0..3).map(|_| connect(kind, &server)).collect();
         for client in &mut stuck {
             client.send(&Frame::data("stuck")).unwrap();
+            has_begun.recv_timeout(LONG).unwrap();
         }
         let mut client = connect(kind, &server);
         for _ in 0..100 {
