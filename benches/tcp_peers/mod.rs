@@ -2,7 +2,7 @@
 //!
 //! Each function sets up its connection, then times its work alone, and returns seconds.
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig as RustlsServer};
 use rustls::{ServerConnection, StreamOwned};
 use std::io::{BufWriter, Read, Write};
@@ -421,7 +421,7 @@ fn tls_pair() -> (TlsClient, TlsServer) {
         .with_protocol_versions(versions)
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![cert], PrivateKeyDer::from(key))
+        .with_single_cert(vec![cert], key)
         .unwrap();
     server.send_tls13_tickets = 0;
     let (client_socket, server_socket) = pair();

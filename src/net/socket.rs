@@ -129,7 +129,12 @@ impl Armed {
             return None;
         }
         // Zero would mean "never", and the kernel counts in ticks: at least a millisecond.
-        let timeout = left.map(|left| left.max(Duration::from_millis(1)));
+        // A long one is set short, so that it still serves the next call, whose deadline is as far
+        // away but for the moments in between.
+        let timeout = left.map(|left| match left {
+            long if long >= Duration::from_millis(64) => long - long / 8,
+            short => short.max(Duration::from_millis(1)),
+        });
         self.0 = Some(timeout);
         Some(timeout)
     }
@@ -461,25 +466,31 @@ mod tests {
     #[test]
     fn the_kernel_is_told_a_timeout_only_when_the_armed_one_does_not_serve() {
         let s = Duration::from_secs;
+        let ms = Duration::from_millis;
         let mut armed = Armed(None);
         assert_eq!(
-            armed.update(Some(s(30))),
-            Some(Some(s(30))),
+            armed.update(Some(s(32))),
+            Some(Some(s(28))),
             "the first time"
         );
-        assert_eq!(armed.update(Some(s(30))), None, "the same again");
+        assert_eq!(armed.update(Some(s(32) - ms(1))), None, "the next call");
         assert_eq!(armed.update(Some(s(100))), None, "early wake-ups are cheap");
-        assert_eq!(armed.update(Some(s(29))), Some(Some(s(29))), "never late");
+        assert_eq!(armed.update(Some(s(24))), Some(Some(s(21))), "never late");
         assert_eq!(
-            armed.update(Some(s(3000))),
-            Some(Some(s(3000))),
+            armed.update(Some(s(3200))),
+            Some(Some(s(2800))),
             "but not too many"
         );
         assert_eq!(armed.update(None), Some(None));
         assert_eq!(armed.update(None), None);
         assert_eq!(
+            armed.update(Some(ms(20))),
+            Some(Some(ms(20))),
+            "a short one is exact"
+        );
+        assert_eq!(
             armed.update(Some(Duration::from_nanos(1))),
-            Some(Some(Duration::from_millis(1)))
+            Some(Some(ms(1)))
         );
     }
 }

@@ -77,6 +77,9 @@ struct State {
     queue: VecDeque<Frame>,
     queue_charge: usize,
     senders: usize,
+    /// Threads that wait for the half. Waking nobody costs a system call all the same, and nearly
+    /// always nobody waits.
+    waiting: usize,
     /// Nothing more may be sent: why.
     closed: Option<ClosedBy>,
 }
@@ -119,6 +122,7 @@ impl Outbox {
                 queue: VecDeque::new(),
                 queue_charge: 0,
                 senders: 0,
+                waiting: 0,
                 closed: None,
             }),
             free: Condvar::new(),
@@ -171,9 +175,7 @@ impl Outbox {
 
     /// Sends one frame; returns when the system has taken all of it.
     pub(crate) fn send(&self, frame: FrameRef<'_>) -> Result<(), VstpError> {
-        // Checked before anything is taken: a frame that cannot be sent costs nobody anything.
-        let len = wire::encoded_len(frame, self.framing.trailer, &self.limits())?;
-        let until = self.write_until(len);
+        let until = self.write_until(frame.payload.len());
         let mut writer = self.acquire(until)?;
         let result = self.write_frame(&mut writer, frame, until);
         self.release(writer, result)
@@ -236,7 +238,16 @@ impl Outbox {
             if let Some(writer) = state.half.take() {
                 return Ok(writer);
             }
-            state = wait(&self.free, state, until).ok_or(VstpError::Timeout(TimeoutKind::Send))?;
+            state.waiting += 1;
+            let waited = wait(&self.free, state, until);
+            state = match waited {
+                Ok(state) => state,
+                Err(mut state) => {
+                    state.waiting -= 1;
+                    return Err(VstpError::Timeout(TimeoutKind::Send));
+                }
+            };
+            state.waiting -= 1;
         }
     }
 
@@ -253,9 +264,7 @@ impl Outbox {
                 result = Err(state.fail(error));
             }
             if state.control.is_empty() || state.closed.is_some() {
-                state.half = Some(writer);
-                drop(state);
-                self.free.notify_one();
+                self.put_back(state, writer);
                 if result.is_err() {
                     self.wake_all();
                 }
@@ -273,6 +282,15 @@ impl Outbox {
         control
             .iter()
             .try_for_each(|frame| self.write_frame(writer, frame.as_ref(), until))
+    }
+
+    fn put_back(&self, mut state: MutexGuard<'_, State>, writer: Box<Writer>) {
+        state.half = Some(writer);
+        let is_awaited = state.waiting > 0;
+        drop(state);
+        if is_awaited {
+            self.free.notify_one();
+        }
     }
 
     fn wake_all(&self) {
@@ -347,9 +365,7 @@ impl Outbox {
         self.note_time();
         let mut state = self.lock();
         let result = result.map_err(|error| state.fail(error));
-        state.half = Some(writer);
-        drop(state);
-        self.free.notify_one();
+        self.put_back(state, writer);
         if result.is_err() {
             self.wake_all();
         }
@@ -468,8 +484,8 @@ impl Outbox {
                 return Err((frame, VstpError::Backpressure));
             };
             state = match wait(&self.room, state, until) {
-                Some(state) => state,
-                None => return Err((frame, VstpError::Timeout(TimeoutKind::Send))),
+                Ok(state) => state,
+                Err(_) => return Err((frame, VstpError::Timeout(TimeoutKind::Send))),
             };
         }
     }
@@ -525,8 +541,11 @@ impl Outbox {
             if state.closed.is_some() || (state.senders == 0 && state.queue.is_empty()) {
                 return None;
             }
-            let signal = if state.queue.is_empty() {
-                &self.work
+            if state.queue.is_empty() {
+                state = self
+                    .work
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
             } else if let Some(writer) = state.half.take() {
                 state.queue_charge = 0;
                 let batch = std::mem::take(&mut state.queue);
@@ -534,30 +553,30 @@ impl Outbox {
                 self.room.notify_all();
                 return Some((writer, batch));
             } else {
-                &self.free
-            };
-            state = signal.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.waiting += 1;
+                state = self
+                    .free
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+                state.waiting -= 1;
+            }
         }
     }
 }
 
-/// Waits for a signal; `None` once the deadline has passed.
+/// Waits for a signal; the guard comes back as an error once the deadline has passed.
 fn wait<'a>(
     signal: &Condvar,
     state: MutexGuard<'a, State>,
     until: Option<Instant>,
-) -> Option<MutexGuard<'a, State>> {
+) -> Result<MutexGuard<'a, State>, MutexGuard<'a, State>> {
     let Some(at) = until else {
-        return Some(signal.wait(state).unwrap_or_else(PoisonError::into_inner));
+        return Ok(signal.wait(state).unwrap_or_else(PoisonError::into_inner));
     };
     let left = at.saturating_duration_since(clock::now());
     if left.is_zero() {
-        return None;
+        return Err(state);
     }
-    Some(
-        signal
-            .wait_timeout(state, left)
-            .unwrap_or_else(PoisonError::into_inner)
-            .0,
-    )
+    let waited = signal.wait_timeout(state, left);
+    Ok(waited.unwrap_or_else(PoisonError::into_inner).0)
 }
