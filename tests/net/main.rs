@@ -4,6 +4,7 @@
 
 mod basics;
 mod openssl;
+mod stream_faults;
 mod tls_faults;
 mod tls_peer;
 mod util;
