@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod basics;
+mod limits;
 mod openssl;
+mod shutdown;
 mod stream_faults;
 mod tls_faults;
 mod tls_peer;

@@ -1,0 +1,260 @@
+//! Ends: from another thread, under load, twice, from a handler, with one that is stuck.
+
+use crate::limits::until;
+use crate::util::{BOTH, Kind, LONG, bind, certs, config, connect, echo};
+use crossbeam_channel::bounded;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use vstp::error::ClosedBy;
+use vstp::serve::{ServerConfig, ServerHandle, Session};
+use vstp::{Frame, VstpError, VstpTcpServer};
+
+#[test]
+fn f01_closing_wakes_a_blocked_recv_and_a_blocked_send() {
+    for kind in BOTH {
+        let server = bind(kind, ServerConfig::default());
+        let handle = server.handle();
+        std::thread::scope(|scope| {
+            let connecting = scope.spawn(|| connect(kind, &handle));
+            let _silent = server.accept_timeout(LONG).unwrap();
+            let client = connecting.join().unwrap();
+            let closer = client.closer();
+            let (mut reader, mut writer) = client.split();
+            let receiving = scope.spawn(move || reader.recv());
+            let (full, is_full) = bounded::<()>(1);
+            let sending = scope.spawn(move || {
+                let frame = Frame::data(vec![0; 1 << 20]);
+                loop {
+                    let _ = full.try_send(());
+                    if let Err(error) = writer.send(&frame) {
+                        return error;
+                    }
+                }
+            });
+            is_full.recv_timeout(LONG).unwrap();
+            let began = Instant::now();
+            closer.close();
+            for error in [
+                receiving.join().unwrap().unwrap_err(),
+                sending.join().unwrap(),
+            ] {
+                assert!(
+                    matches!(error, VstpError::ConnectionClosed(ClosedBy::Local)),
+                    "{kind:?} {error:?}"
+                );
+            }
+            assert!(began.elapsed() < Duration::from_secs(2));
+        });
+    }
+}
+
+#[test]
+fn f02_shutting_down_wakes_a_blocked_accept_on_any_address() {
+    for addr in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0"] {
+        let server = match VstpTcpServer::bind_plain(addr) {
+            Ok(server) => server,
+            Err(error) if addr.starts_with('[') => {
+                println!("skipped, no IPv6 here: {error}");
+                continue;
+            }
+            Err(error) => panic!("{addr}: {error}"),
+        };
+        let handle = server.handle();
+        std::thread::scope(|scope| {
+            let accepting = scope.spawn(|| server.accept());
+            let began = Instant::now();
+            handle.shutdown(Duration::from_secs(1));
+            let error = accepting.join().unwrap().unwrap_err();
+            assert!(
+                matches!(error, VstpError::ConnectionClosed(ClosedBy::Local)),
+                "{error:?}"
+            );
+            assert!(began.elapsed() < Duration::from_secs(2), "{addr}");
+        });
+    }
+}
+
+#[test]
+fn f03_under_load_each_request_gets_its_answer_or_an_error() {
+    for kind in BOTH {
+        let handled = std::sync::Arc::new(AtomicU64::new(0));
+        let counter = std::sync::Arc::clone(&handled);
+        let handler = move |_: &Session, frame: Frame| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            frame
+        };
+        let config = ServerConfig::default().max_per_address(200);
+        let server = bind(kind, config).spawn(handler).unwrap();
+        let answered = AtomicU64::new(0);
+        let (running, is_running) = bounded::<()>(40);
+        std::thread::scope(|scope| {
+            for _ in 0..40 {
+                let (server, answered, running) = (&server, &answered, running.clone());
+                scope.spawn(move || {
+                    let mut client = connect(kind, server);
+                    for n in 0_u64.. {
+                        let frame = Frame::data(n.to_string());
+                        if client.send(&frame).is_err() {
+                            return;
+                        }
+                        match client.recv() {
+                            Ok(Some(answer)) => assert_eq!(answer, frame),
+                            Ok(None) | Err(VstpError::ConnectionClosed(_)) => return,
+                            Err(error) => panic!("{error:?}"),
+                        }
+                        answered.fetch_add(1, Ordering::Relaxed);
+                        if n == 20 {
+                            running.send(()).unwrap();
+                        }
+                    }
+                });
+            }
+            for _ in 0..40 {
+                is_running.recv_timeout(LONG).unwrap();
+            }
+            let report = server.shutdown(LONG);
+            assert_eq!((report.cut_off, report.stuck), (0, 0), "{kind:?}");
+        });
+        assert_eq!(
+            handled.load(Ordering::Relaxed),
+            answered.load(Ordering::Relaxed),
+            "{kind:?}"
+        );
+    }
+}
+
+#[test]
+fn f04_a_second_shutdown_waits_for_the_first_and_says_the_same() {
+    let server = echo(Kind::Plain, ServerConfig::default());
+    let client = connect(Kind::Plain, &server);
+    drop(client);
+    std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| server.shutdown(Duration::from_secs(5))))
+            .collect();
+        let reports: Vec<_> = calls.into_iter().map(|call| call.join().unwrap()).collect();
+        assert!(
+            reports
+                .iter()
+                .all(|report| (report.cut_off, report.stuck) == (0, 0))
+        );
+    });
+    let again = server.shutdown(Duration::ZERO);
+    assert_eq!((again.cut_off, again.stuck), (0, 0));
+    server.wait().unwrap();
+}
+
+#[test]
+fn f04_a_handler_can_begin_the_shutdown() {
+    let own: std::sync::Arc<Mutex<Option<ServerHandle>>> = std::sync::Arc::default();
+    let shared = std::sync::Arc::clone(&own);
+    let handler = move |_: &Session, frame: Frame| {
+        if let Some(handle) = &*shared.lock().unwrap() {
+            handle.shutdown(Duration::from_secs(5));
+        }
+        frame
+    };
+    let server = bind(Kind::Plain, ServerConfig::default())
+        .spawn(handler)
+        .unwrap();
+    *own.lock().unwrap() = Some(server.clone());
+    let mut client = connect(Kind::Plain, &server);
+    client.send(&Frame::data("stop")).unwrap();
+    assert_eq!(
+        client.recv().unwrap(),
+        Some(Frame::data("stop")),
+        "its own answer still leaves"
+    );
+    assert_eq!(client.recv().unwrap(), None, "then the goodbye");
+    server.wait().unwrap();
+}
+
+#[test]
+fn f05_a_stuck_handler_is_counted_and_does_not_hold_up_the_shutdown() {
+    let (release, wait) = bounded::<()>(0);
+    let (began, has_begun) = bounded::<()>(1);
+    let handler = move |_: &Session, frame: Frame| {
+        began.send(()).unwrap();
+        let _ = wait.recv_timeout(LONG);
+        frame
+    };
+    let server = bind(Kind::Plain, ServerConfig::default())
+        .spawn(handler)
+        .unwrap();
+    let mut client = connect(Kind::Plain, &server);
+    client.send(&Frame::data("stuck")).unwrap();
+    has_begun.recv_timeout(LONG).unwrap();
+    let start = Instant::now();
+    let report = server.shutdown(Duration::from_millis(200));
+    assert_eq!(
+        (report.connections, report.cut_off, report.stuck),
+        (1, 1, 1)
+    );
+    assert!(start.elapsed() >= Duration::from_millis(200));
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
+    drop(release);
+}
+
+#[test]
+fn f06_clients_that_come_at_the_shutdown_are_served_or_refused() {
+    for _ in 0..10 {
+        let server = echo(Kind::Tls, ServerConfig::default());
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..8)
+                .map(|_| {
+                    let server = &server;
+                    scope.spawn(move || {
+                        let tls = certs().client().unwrap();
+                        let addr = server.local_addr();
+                        vstp::VstpTcpClient::connect_with(addr, &tls, config()).is_ok()
+                    })
+                })
+                .collect();
+            server.shutdown(Duration::from_secs(5));
+            for client in clients {
+                client.join().unwrap();
+            }
+        });
+        until(
+            || server.stats().connections_active == 0,
+            "nothing is left half-registered",
+        );
+        assert_eq!(server.stats().handshakes_active, 0);
+    }
+}
+
+#[test]
+fn f09_a_port_can_be_bound_again_at_once_but_not_twice() {
+    let server = echo(Kind::Plain, ServerConfig::default());
+    let addr = server.local_addr();
+    let twice = VstpTcpServer::bind_plain(addr);
+    assert!(matches!(twice, Err(VstpError::Io(_))), "{twice:?}");
+    // A connection that the server closes first stays in TIME_WAIT.
+    let mut client = connect(Kind::Plain, &server);
+    client.send(&Frame::data("x")).unwrap();
+    assert!(client.recv().unwrap().is_some());
+    server.shutdown(Duration::from_secs(2));
+    let again = VstpTcpServer::bind_plain(addr).unwrap();
+    assert_eq!(again.local_addr(), addr);
+}
+
+#[test]
+fn f11_a_client_outlives_its_server() {
+    for kind in BOTH {
+        let server = echo(kind, ServerConfig::default());
+        let mut client = connect(kind, &server);
+        server.shutdown(Duration::from_secs(2));
+        drop(server);
+        assert!(matches!(
+            client.recv(),
+            Ok(None) | Err(VstpError::ConnectionClosed(_))
+        ));
+        let error = client.send(&Frame::data("late")).unwrap_err();
+        assert!(matches!(error, VstpError::ConnectionClosed(_)), "{error:?}");
+    }
+}
