@@ -3,15 +3,16 @@
 use crate::util::{BOTH, Kind, LONG, bind, config, connect, echo, try_connect};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use vstp::net::clock;
 use vstp::serve::{ServerConfig, ServerHandle, Session};
 use vstp::{Frame, FrameType, VstpError, encode_frame};
 
 /// Waits for something that another thread brings about.
 pub(crate) fn until(done: impl Fn() -> bool, what: &str) {
-    let deadline = Instant::now() + LONG;
+    let deadline = clock::now() + LONG;
     while !done() {
-        assert!(Instant::now() < deadline, "{what}");
+        assert!(clock::now() < deadline, "{what}");
         std::thread::yield_now();
     }
 }

@@ -5,8 +5,9 @@ use crate::util::{BOTH, Kind, LONG, bind, certs, config, connect, echo};
 use crossbeam_channel::bounded;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use vstp::error::ClosedBy;
+use vstp::net::clock;
 use vstp::serve::{ServerConfig, ServerHandle, Session};
 use vstp::{Frame, VstpError, VstpTcpServer};
 
@@ -33,7 +34,7 @@ fn f01_closing_wakes_a_blocked_recv_and_a_blocked_send() {
                 }
             });
             is_full.recv_timeout(LONG).unwrap();
-            let began = Instant::now();
+            let began = clock::now();
             closer.close();
             for error in [
                 receiving.join().unwrap().unwrap_err(),
@@ -63,7 +64,7 @@ fn f02_shutting_down_wakes_a_blocked_accept_on_any_address() {
         let handle = server.handle();
         std::thread::scope(|scope| {
             let accepting = scope.spawn(|| server.accept());
-            let began = Instant::now();
+            let began = clock::now();
             handle.shutdown(Duration::from_secs(1));
             let error = accepting.join().unwrap().unwrap_err();
             assert!(
@@ -185,7 +186,7 @@ fn f05_a_stuck_handler_is_counted_and_does_not_hold_up_the_shutdown() {
     let mut client = connect(Kind::Plain, &server);
     client.send(&Frame::data("stuck")).unwrap();
     has_begun.recv_timeout(LONG).unwrap();
-    let start = Instant::now();
+    let start = clock::now();
     let report = server.shutdown(Duration::from_millis(200));
     assert_eq!(
         (report.connections, report.cut_off, report.stuck),

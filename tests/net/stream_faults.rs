@@ -4,8 +4,9 @@ use crate::util::{BOTH, Kind, LONG, bind, config, connect, echo, try_connect};
 use socket2::SockRef;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use vstp::error::{ClosedBy, TimeoutKind};
+use vstp::net::clock;
 use vstp::net::tcp::TcpConfig;
 use vstp::serve::{ServerConfig, ServerHandle, Session};
 use vstp::wire::crc::crc32;
@@ -185,7 +186,7 @@ fn b07_silent_and_dripping_peers_are_cut_at_the_handshake_deadline() {
     for kind in BOTH {
         let tcp = TcpConfig::default().handshake_timeout(quick(300));
         let server = echo(kind, ServerConfig::default().tcp(tcp).max_per_address(500));
-        let began = Instant::now();
+        let began = clock::now();
         let mut streams: Vec<_> = (0..100).map(|_| raw(&server)).collect();
         unharmed(kind, &server);
         // A byte of a real beginning now and then does not move the deadline.
@@ -211,9 +212,9 @@ fn b07_silent_and_dripping_peers_are_cut_at_the_handshake_deadline() {
 
 /// Waits for something that another thread brings about.
 fn until(done: impl Fn() -> bool, what: &str) {
-    let deadline = Instant::now() + LONG;
+    let deadline = clock::now() + LONG;
     while !done() {
-        assert!(Instant::now() < deadline, "{what}");
+        assert!(clock::now() < deadline, "{what}");
         std::thread::yield_now();
     }
 }
@@ -230,7 +231,7 @@ fn b08_a_frame_that_does_not_end_is_cut_and_a_slow_one_is_not() {
     let mut connection = server.accept_timeout(LONG).unwrap();
     assert!(connection.recv_timeout(LONG).unwrap().is_some());
     stream.write_all(&bytes[..12]).unwrap();
-    let began = Instant::now();
+    let began = clock::now();
     let error = connection.recv_timeout(LONG).unwrap_err();
     assert!(
         matches!(error, VstpError::Timeout(TimeoutKind::Frame)),
