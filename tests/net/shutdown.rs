@@ -249,6 +249,8 @@ fn f11_a_client_outlives_its_server() {
     for kind in BOTH {
         let server = echo(kind, ServerConfig::default());
         let mut client = connect(kind, &server);
+        client.send(&Frame::data("x")).unwrap();
+        assert_eq!(client.recv().unwrap(), Some(Frame::data("x")));
         server.shutdown(Duration::from_secs(2));
         drop(server);
         assert!(matches!(
