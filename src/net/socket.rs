@@ -464,6 +464,22 @@ mod tests {
     }
 
     #[test]
+    fn f08_a_storm_of_interruptions_does_not_move_the_deadline() {
+        let mut steps = vec![Step::Fail(Interrupted); 10_000];
+        steps.push(Step::Fail(WouldBlock));
+        let mut socket = ReadSocket::new(Script::new(&steps), Duration::ZERO);
+        // It has passed before the first call; each interruption is tried again, none waits anew.
+        assert_eq!(
+            socket.read(&mut Vec::new(), Some(clock::now())).unwrap(),
+            None
+        );
+        let (mut steps, last) = (vec![Step::Fail(Interrupted); 10_000], Step::Take(6));
+        steps.push(last);
+        let (result, sent, waits) = write(&steps);
+        assert!(result.unwrap() && sent == b"abcdef" && waits.len() == 10_001);
+    }
+
+    #[test]
     fn the_kernel_is_told_a_timeout_only_when_the_armed_one_does_not_serve() {
         let s = Duration::from_secs;
         let ms = Duration::from_millis;

@@ -28,7 +28,11 @@ impl Drop for Server {
 
 impl Server {
     fn start(kind: Kind, folder: &std::path::Path) -> Self {
-        let mut child = Command::new(env::current_exe().unwrap())
+        Self::start_by(Command::new(env::current_exe().unwrap()), kind, folder)
+    }
+
+    fn start_by(mut command: Command, kind: Kind, folder: &std::path::Path) -> Self {
+        let mut child = command
             .args(["--exact", "idle::the_server_process", "--nocapture"])
             .env(SERVER, format!("{kind:?}"))
             .env("VSTP_DEV_CERTS", folder)
@@ -138,6 +142,41 @@ fn idle_connections_over_tls_cost_little() {
 #[test]
 fn idle_connections_in_plaintext_cost_little() {
     hold(Kind::Plain, 32 << 10);
+}
+
+/// A server with 40 descriptors: it runs out of them, serves whom it has, and recovers.
+#[test]
+#[cfg(unix)]
+fn e02_a_server_without_descriptors_recovers_when_some_are_free() {
+    let folder = env::temp_dir().join(format!("vstp-idle-{}-e02", std::process::id()));
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 40; exec \"$0\" \"$@\""])
+        .arg(env::current_exe().unwrap());
+    let server = Server::start_by(command, Kind::Plain, &folder);
+    let config = |ms| {
+        TcpConfig::default()
+            .read_timeout(Some(LONG))
+            .handshake_timeout(std::time::Duration::from_millis(ms))
+            .keepalive_interval(None)
+    };
+    let connect = |ms| VstpTcpClient::connect_plain_with(server.addr.as_str(), config(ms));
+    let ask = |client: &mut VstpTcpClient| {
+        client.send(&Frame::data("?")).unwrap();
+        assert_eq!(client.recv().unwrap(), Some(Frame::data("?")));
+    };
+    let mut clients = Vec::new();
+    while let Ok(client) = connect(500) {
+        clients.push(client);
+        assert!(
+            clients.len() < 40,
+            "40 descriptors are not enough for 40 clients"
+        );
+    }
+    clients.iter_mut().for_each(ask);
+    clients.clear();
+    let mut again = connect(20_000).unwrap();
+    ask(&mut again);
 }
 
 #[test]

@@ -170,6 +170,49 @@ fn e10_a_thousand_panics_leave_server_and_connection_alive() {
 }
 
 #[test]
+fn e16_locks_that_a_panic_poisoned_and_senders_that_are_gone_stop_nobody() {
+    let kept: std::sync::Arc<std::sync::Mutex<Vec<vstp::net::tcp::Sender>>> =
+        std::sync::Arc::default();
+    let shared = std::sync::Arc::clone(&kept);
+    let handler = move |session: &Session, frame: Frame| -> Frame {
+        let mut senders = shared
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        senders.push(session.sender().unwrap());
+        if frame.payload == b"poison" {
+            // Without the hook's noise; the lock is held, so it is poisoned.
+            std::panic::resume_unwind(Box::new("poison"));
+        }
+        frame
+    };
+    for kind in BOTH {
+        let server = bind(kind, ServerConfig::default())
+            .spawn(handler.clone())
+            .unwrap();
+        let mut client = connect(kind, &server);
+        client
+            .send(&Frame::data("poison").with_header("correlation-id", "1"))
+            .unwrap();
+        assert!(matches!(client.recv(), Err(VstpError::ServerError(_))));
+        ask(&mut client);
+        client.close().unwrap();
+        // The connection of these senders is gone; they say so, and the server goes on.
+        let gone = std::mem::take(
+            &mut *kept
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+        until(
+            || gone.iter().all(vstp::net::tcp::Sender::is_closed),
+            "the senders know",
+        );
+        let error = gone[0].send(Frame::data("late")).unwrap_err().error;
+        assert!(matches!(error, VstpError::ConnectionClosed(_)), "{error:?}");
+        ask(&mut connect(kind, &server));
+    }
+}
+
+#[test]
 fn a_sender_pushes_back_when_its_queue_is_full() {
     for kind in BOTH {
         let config = config()
