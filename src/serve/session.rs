@@ -29,7 +29,7 @@ pub struct Session {
 
 impl Session {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let established = shared.established.get().cloned();
+        let established = shared.established();
         let id = established.as_ref().map_or(0, |e| e.session_id);
         let features = established.map(|e| e.features).unwrap_or_default();
         Self {

@@ -133,6 +133,31 @@ fn e11_a_slow_handler_is_counted_and_holds_up_nobody() {
 }
 
 #[test]
+fn hello_can_follow_later_in_plaintext() {
+    let handler = |session: &Session, _: Frame| Frame::data(session.id().to_string());
+    let server = bind(crate::util::Kind::Plain, ServerConfig::default())
+        .spawn(handler)
+        .unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let config = config().hello(false);
+        let mut client =
+            vstp::VstpTcpClient::connect_plain_with(server.local_addr(), config).unwrap();
+        client.send(&Frame::data("?")).unwrap();
+        let before = client.recv().unwrap().unwrap();
+        assert_eq!(client.session_id(), 0, "nobody has told the client yet");
+        client.send_hello().unwrap();
+        client.send_hello().unwrap();
+        assert_eq!(client.session_id().to_string().into_bytes(), before.payload);
+        client.send(&Frame::data("?")).unwrap();
+        assert_eq!(client.recv().unwrap(), Some(before.clone()));
+        ids.push(before.payload);
+        client.close().unwrap();
+    }
+    assert_ne!(ids[0], ids[1], "each session has its own number");
+}
+
+#[test]
 fn a_sender_serves_many_threads() {
     for kind in BOTH {
         let server = echo(kind, ServerConfig::default());

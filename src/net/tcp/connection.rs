@@ -12,7 +12,6 @@ use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::net::tls::PeerInfo;
 use crate::net::{clock, random};
 use crate::proto::keys::{self, Features};
-use crate::proto::session::Established;
 use crate::wire::{Flags, Frame, FrameRef, FrameType};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -108,6 +107,26 @@ impl VstpTcpConnection {
         })
     }
 
+    /// Opens the session now, on a plaintext connection that was made without
+    /// [`hello`](TcpConfig::hello); otherwise it is open already, and nothing is sent.
+    ///
+    /// # Blocking
+    /// Until the server's WELCOME; at most the handshake timeout.
+    ///
+    /// # Errors
+    /// As [`send_with_ack`](Self::send_with_ack); `Timeout(Handshake)` when the server does not know
+    /// HELLO.
+    pub fn send_hello(&mut self) -> Result<(), VstpError> {
+        let Some(hello) = self.reader.session().say_hello() else {
+            return Ok(());
+        };
+        self.send(&hello)?;
+        let until = clock::after(self.config.handshake_timeout);
+        self.wait_for(TimeoutKind::Handshake, until, |next, _| {
+            *next == Next::Established
+        })
+    }
+
     /// Adds a frame to a batch, which leaves when it has 64 KiB or is [`flush`](Self::flush)ed.
     ///
     /// # Blocking
@@ -165,7 +184,9 @@ impl VstpTcpConnection {
             .with_flag(Flags::REQ_ACK)
             .with_header(keys::MSG_ID, msg_id.to_string());
         self.send(&frame)?;
-        self.wait_for(TimeoutKind::Ack, |next, _| *next == Next::Acked(msg_id))
+        self.wait_for(TimeoutKind::Ack, self.call_deadline(), |next, _| {
+            *next == Next::Acked(msg_id)
+        })
     }
 
     /// Asks the peer for a sign of life and says how long it took.
@@ -179,7 +200,7 @@ impl VstpTcpConnection {
         let token = random::u64().to_be_bytes();
         let began = clock::now();
         self.send(&Frame::new(FrameType::Ping).with_payload(token))?;
-        self.wait_for(TimeoutKind::Recv, |next, reader| {
+        self.wait_for(TimeoutKind::Recv, self.call_deadline(), |next, reader| {
             *next == Next::Pong && reader.frame().payload == token
         })?;
         Ok(clock::now().saturating_duration_since(began))
@@ -189,9 +210,9 @@ impl VstpTcpConnection {
     fn wait_for(
         &mut self,
         kind: TimeoutKind,
+        until: Option<Instant>,
         wanted: impl Fn(&Next, &Reader) -> bool,
     ) -> Result<(), VstpError> {
-        let until = self.call_deadline();
         loop {
             if self.inbox.len() >= INBOX_COUNT || self.inbox_len >= INBOX_LEN {
                 return Err(VstpError::Backpressure);
@@ -339,11 +360,7 @@ impl VstpTcpConnection {
     pub(crate) fn say_bye_draining(&self) -> Result<bool, VstpError> {
         self.shared
             .say_bye_draining(clock::after(self.config.close_timeout))?;
-        Ok(self
-            .shared
-            .established
-            .get()
-            .is_some_and(Established::has_hello))
+        Ok(self.shared.established().is_some_and(|e| e.has_hello()))
     }
 
     /// Ends the sending direction with this frame.
@@ -415,16 +432,15 @@ impl VstpTcpConnection {
     /// client.
     #[must_use]
     pub fn session_id(&self) -> u128 {
-        self.shared.established.get().map_or(0, |e| e.session_id)
+        self.shared.established().map_or(0, |e| e.session_id)
     }
 
     /// The features that both sides have.
     #[must_use]
     pub fn features(&self) -> Features {
         self.shared
-            .established
-            .get()
-            .map_or_else(Features::default, |e| e.features.clone())
+            .established()
+            .map_or_else(Features::default, |e| e.features)
     }
 
     /// What TLS knows about the peer; `None` in plaintext.

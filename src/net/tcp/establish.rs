@@ -48,7 +48,9 @@ pub(crate) fn client(
     if let Some(keeper) = &keeper {
         keeper.watch(&shared);
     }
-    if config.hello || security == Security::Tls {
+    if !config.hello && security == Security::Plaintext {
+        reader.publish_session();
+    } else {
         let hello = reader.session().poll_output();
         let sent = hello.map_or(Ok(()), |hello| shared.outbox.send(hello.as_ref()));
         // A server that refuses has said why before it closed: listen before giving up.
@@ -154,6 +156,7 @@ fn halves(
 fn await_session(reader: &mut Reader, until: Option<Instant>) -> Result<(), VstpError> {
     loop {
         if reader.session().established().is_some() {
+            reader.publish_session();
             return Ok(());
         }
         match reader.next(until)? {
@@ -164,6 +167,7 @@ fn await_session(reader: &mut Reader, until: Option<Instant>) -> Result<(), Vstp
             }
             // The first frame of a session without HELLO opens it; it is handed out by `recv`.
             Next::Frame => {
+                reader.publish_session();
                 reader.put_back();
                 return Ok(());
             }

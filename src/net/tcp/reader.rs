@@ -255,13 +255,12 @@ impl Reader {
     }
 
     /// Makes known what HELLO and WELCOME settled.
-    fn publish_session(&self) {
+    pub(crate) fn publish_session(&self) {
         if let Some(established) = self.session.established() {
             if let Some(limit) = established.peer_max_frame_len {
                 self.shared.outbox.limit_frames(limit);
             }
-            // It is settled once; a second HELLO is refused by the session.
-            let _ = self.shared.established.set(established.clone());
+            self.shared.set_established(established.clone());
         }
     }
 

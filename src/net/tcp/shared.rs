@@ -13,7 +13,7 @@ use crate::wire::Frame;
 use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -25,8 +25,8 @@ pub(crate) struct Shared {
     pub(crate) local_addr: SocketAddr,
     pub(crate) peer_addr: SocketAddr,
     pub(crate) tls: Option<PeerInfo>,
-    /// Set once, when HELLO and WELCOME have been exchanged.
-    pub(crate) established: OnceLock<Established>,
+    /// Set when the session opens, and again if HELLO comes later. Held to copy or replace it.
+    established: RwLock<Option<Established>>,
     /// This side has said, or is saying, goodbye.
     pub(crate) said_bye: AtomicBool,
     /// Set when both directions were ended from this side.
@@ -69,7 +69,7 @@ impl Shared {
             local_addr,
             peer_addr,
             tls,
-            established: OnceLock::new(),
+            established: RwLock::new(None),
             said_bye: AtomicBool::new(false),
             aborted: OnceLock::new(),
             draining: AtomicBool::new(false),
@@ -97,6 +97,21 @@ impl Shared {
 
     pub(crate) fn last_received(&self) -> Instant {
         self.base + Duration::from_millis(self.last_received.load(Ordering::Relaxed))
+    }
+
+    /// What HELLO and WELCOME settled, or what holds without them.
+    pub(crate) fn established(&self) -> Option<Established> {
+        self.established
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn set_established(&self, established: Established) {
+        *self
+            .established
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some(established);
     }
 
     pub(crate) fn handler_begins(&self) {
@@ -198,7 +213,7 @@ impl Shared {
 
     /// A session without HELLO has no goodbye; there the end of the stream is it.
     fn bye(&self, code: Option<ErrorCode>) -> Option<Frame> {
-        let has_hello = self.established.get().is_some_and(Established::has_hello);
+        let has_hello = self.established().is_some_and(|e| e.has_hello());
         has_hello.then(|| session::bye_frame(code))
     }
 

@@ -81,6 +81,8 @@ pub struct Session {
     session_id: u128,
     established: Option<Established>,
     said_bye: bool,
+    /// Client: HELLO was said in an open session, and WELCOME is due.
+    late_hello: bool,
     control: Budget,
     /// Frames that this side has sent, and frames received that may answer one. An answer costs no
     /// budget as long as there is a frame that it can be for.
@@ -123,6 +125,7 @@ impl Session {
             session_id,
             established: None,
             said_bye: false,
+            late_hello: false,
             control: Budget::default(),
             frames_sent: 0,
             answers: 0,
@@ -148,6 +151,7 @@ impl Session {
             (_, State::Over, _) => Rule::Refuse,
             (_, _, Err) => Rule::Err,
             (Role::Client, State::Waiting, Welcome) => Rule::Welcome,
+            (Role::Client, State::Open, Welcome) if self.late_hello => Rule::Welcome,
             (Role::Server, State::Start, Hello) => Rule::Hello,
             (Role::Server, State::Open, Hello) if late_hello => Rule::Hello,
             (Role::Server, State::Start, _) if must_hello => Rule::HelloRequired,
@@ -371,6 +375,7 @@ impl Session {
             });
         }
         self.state = State::Open;
+        self.late_hello = false;
         self.established = Some(Established {
             session_id,
             features,
@@ -408,6 +413,17 @@ impl Session {
             .pop_front()
             .or_else(|| self.pong.take())
             .or_else(|| self.other.pop_front())
+    }
+
+    /// Client: HELLO for a session that was opened without it (spec 3.2), to be sent now; `None`
+    /// where there was one.
+    pub fn say_hello(&mut self) -> Option<Frame> {
+        let without = self.established.as_ref().is_some_and(|e| !e.hello);
+        if self.role == Role::Server || !without || self.late_hello {
+            return None;
+        }
+        self.late_hello = true;
+        Some(self.hello_frame())
     }
 
     /// Notes how many frames this side has sent so far: so many answers may come.
