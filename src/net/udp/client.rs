@@ -2,7 +2,8 @@
 
 use super::config::UdpConfig;
 use super::delivery::Delivery;
-use super::driver::{Running, UdpStats, closed};
+use super::driver::{UdpStats, closed};
+use super::running::Running;
 use crate::error::{TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
 use crate::net::clock;

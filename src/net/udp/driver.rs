@@ -4,20 +4,17 @@
 //! it has to send. Calls that wait do so in [`Driver::wait_for`].
 
 use super::config::UdpConfig;
+use super::core::{Core, Incoming};
 use super::socket::{RecvBuffer, Socket, TICK};
 use super::turn::Turn;
 use crate::error::{ClosedBy, VstpError};
 use crate::net::{clock, random};
-use crate::proto::datagram::{
-    AnswerLimit, Endpoint, EndpointStats, Event, Failure, Progress, Token,
-};
+use crate::proto::datagram::{Endpoint, EndpointStats, Progress, Token};
 use crate::wire::Frame;
-use crossbeam_channel::{Receiver, Sender, bounded};
-use std::collections::HashMap;
+use crossbeam_channel::{Receiver, bounded};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Acknowledged sends that are begun one after the other leave together once so many are ready.
@@ -26,14 +23,6 @@ const GATHER_COUNT: usize = 32;
 const GATHER_TIME: Duration = Duration::from_micros(100);
 /// Fewer on their way than this are not worth gathering: the next may never come.
 const GATHER_FROM: usize = 8;
-
-/// A message that arrived.
-#[derive(Debug)]
-pub(crate) struct Incoming {
-    pub(crate) from: SocketAddr,
-    pub(crate) session: Option<u128>,
-    pub(crate) frame: Frame,
-}
 
 /// Counters and gauges of a UDP socket.
 #[derive(Debug, Clone, Default)]
@@ -49,47 +38,6 @@ pub struct UdpStats {
     pub recv_queue_count: usize,
     /// Messages that wait for their acknowledgement.
     pub send_queue_count: usize,
-}
-
-/// What became of an acknowledged send.
-#[derive(Debug)]
-enum Outcome {
-    Pending,
-    Done(Result<(), Failure>),
-}
-
-/// One acknowledged send.
-#[derive(Debug)]
-struct Send {
-    len: usize,
-    /// `None` when nobody asks any more.
-    outcome: Option<Outcome>,
-    /// Whoever asks was told.
-    told: bool,
-}
-
-/// The protocol with what belongs to it.
-#[derive(Debug)]
-pub(super) struct Core {
-    pub(super) endpoint: Endpoint,
-    sends: HashMap<Token, Send>,
-    /// Sends that are on their way, and their bytes.
-    pending_count: usize,
-    pending_len: usize,
-    /// The first failure of a send that nobody asks about, for `flush`.
-    failed: Option<Failure>,
-    /// Sends that were queued since datagrams were asked for.
-    gathered: usize,
-    gather_until: Option<Instant>,
-    /// What became of `connect`, until it is asked.
-    connected: HashMap<SocketAddr, Result<(), Failure>>,
-    /// Until when the timer thread sleeps; `None` while it is awake.
-    armed: Option<Instant>,
-    timer_sleeps: bool,
-    waiters: usize,
-    /// Gone when the socket is closed, which ends whoever waits for messages.
-    inbox: Option<Sender<Incoming>>,
-    closed: bool,
 }
 
 /// See the module.
@@ -116,46 +64,16 @@ pub(crate) struct Driver {
     recv_errors: AtomicU64,
 }
 
-/// Owns the threads of a socket: dropping it closes the socket and joins them.
-#[derive(Debug)]
-pub(crate) struct Running {
-    pub(crate) driver: Arc<Driver>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-}
-
-impl Running {
-    /// Binds a socket and starts its threads.
-    pub(crate) fn start(
-        addr: SocketAddr,
-        mut config: UdpConfig,
-        is_server: bool,
-    ) -> Result<Self, VstpError> {
-        config.validate()?;
-        config.endpoint.accept_sessions = is_server;
-        if is_server && config.endpoint.answer_limit == AnswerLimit::Unlimited {
-            config.endpoint.answer_limit = AnswerLimit::Times(3);
-        }
+impl Driver {
+    /// Binds the socket.
+    pub(super) fn new(addr: SocketAddr, config: UdpConfig) -> Result<Self, VstpError> {
         let socket = Socket::bind(addr, &config).map_err(VstpError::Io)?;
         let seed = random::seed().map_err(VstpError::Io)?;
         let endpoint = Endpoint::new(config.endpoint.clone(), seed, clock::now());
         let (sender, messages) = bounded(config.recv_queue_count);
-        let driver = Arc::new(Driver {
+        Ok(Self {
             socket,
-            core: Mutex::new(Core {
-                endpoint,
-                sends: HashMap::new(),
-                pending_count: 0,
-                pending_len: 0,
-                failed: None,
-                gathered: 0,
-                gather_until: None,
-                connected: HashMap::new(),
-                armed: None,
-                timer_sleeps: false,
-                waiters: 0,
-                inbox: Some(sender),
-                closed: false,
-            }),
+            core: Mutex::new(Core::new(endpoint, sender)),
             changed: Condvar::new(),
             timer: Condvar::new(),
             turn: Turn::new(),
@@ -167,161 +85,9 @@ impl Running {
             send_errors: AtomicU64::new(0),
             recv_errors: AtomicU64::new(0),
             config,
-        });
-        let running = Self {
-            driver,
-            threads: Mutex::default(),
-        };
-        running.spawn("vstp-udp-recv", Driver::receive_loop)?;
-        running.spawn("vstp-udp-timer", Driver::timer_loop)?;
-        Ok(running)
+        })
     }
 
-    fn spawn(&self, name: &str, body: fn(&Driver)) -> Result<(), VstpError> {
-        let driver = Arc::clone(&self.driver);
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .stack_size(256 * 1024)
-            .spawn(move || body(&driver))
-            .map_err(VstpError::Io)?;
-        self.threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(thread);
-        Ok(())
-    }
-
-    /// Says goodbye in all sessions, waits for their ends until `until`, closes the socket and joins
-    /// the threads. A second call finds nothing to do.
-    pub(crate) fn close(&self, until: Instant) {
-        let driver = &self.driver;
-        driver.with(|core| {
-            for peer in core.endpoint.session_addrs() {
-                core.endpoint.close(clock::now(), peer);
-            }
-        });
-        let all_ended = |core: &mut Core| core.endpoint.session_addrs().is_empty().then_some(());
-        // Those that did not answer end by their own deadline.
-        let _ = driver.wait_for(Some(until), all_ended);
-        driver.close();
-        let threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            // A thread that ended by a panic has said so on stderr.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.close(clock::now());
-    }
-}
-
-impl Core {
-    /// Hands the protocol's events over; how many there were that somebody may wait for.
-    fn hand_over(&mut self, inbox_len: &AtomicUsize) -> usize {
-        let mut count = 0;
-        while let Some(event) = self.endpoint.poll_event() {
-            count += 1;
-            match event {
-                Event::Message {
-                    from,
-                    session,
-                    frame,
-                } => {
-                    inbox_len.fetch_add(frame.payload.len(), Ordering::Relaxed);
-                    if let Some(inbox) = &self.inbox {
-                        // There is room: only the reader fills the queue, and it asked before.
-                        let _ = inbox.try_send(Incoming {
-                            from,
-                            session,
-                            frame,
-                        });
-                    }
-                }
-                Event::Delivered(token) => self.send_ended(token, Ok(())),
-                Event::Failed(token, failure) => self.send_ended(token, Err(failure)),
-                Event::Connected { peer, .. } => {
-                    self.connected.insert(peer, Ok(()));
-                }
-                Event::ConnectFailed { peer, failure } => {
-                    self.connected.insert(peer, Err(failure));
-                }
-                Event::Closed { .. } => {}
-            }
-        }
-        count
-    }
-
-    fn send_ended(&mut self, token: Token, how: Result<(), Failure>) {
-        let Some(send) = self.sends.get_mut(&token) else {
-            return;
-        };
-        self.pending_count -= 1;
-        self.pending_len -= send.len;
-        if send.outcome.is_some() {
-            send.outcome = Some(Outcome::Done(how));
-            return;
-        }
-        self.sends.remove(&token);
-        if let Err(failure) = how {
-            self.failed.get_or_insert(failure);
-        }
-    }
-
-    /// What became of an acknowledged send, once it has ended.
-    pub(super) fn outcome(&mut self, token: Token) -> Option<Result<(), Failure>> {
-        let send = self.sends.get_mut(&token)?;
-        let Some(Outcome::Done(how)) = send.outcome else {
-            return None;
-        };
-        send.told = true;
-        Some(how)
-    }
-
-    /// Whether an acknowledged send has ended.
-    pub(super) fn is_done(&self, token: Token) -> bool {
-        let outcome = self.sends.get(&token).map(|send| &send.outcome);
-        matches!(outcome, Some(Some(Outcome::Done(_))))
-    }
-
-    /// Nobody asks about this send any more.
-    pub(super) fn forget(&mut self, token: Token) {
-        let Some(send) = self.sends.get_mut(&token) else {
-            return;
-        };
-        match send.outcome.take() {
-            Some(Outcome::Pending) | None => {}
-            Some(Outcome::Done(how)) => {
-                let told = send.told;
-                self.sends.remove(&token);
-                if let (Err(failure), false) = (how, told) {
-                    self.failed.get_or_insert(failure);
-                }
-            }
-        }
-    }
-
-    /// Once nothing is on its way: the first failure since the last time.
-    pub(super) fn flushed(&mut self) -> Option<Result<(), Failure>> {
-        (self.pending_count == 0).then(|| self.failed.take().map_or(Ok(()), Err))
-    }
-
-    /// What became of `connect`.
-    pub(super) fn take_connected(&mut self, peer: SocketAddr) -> Option<Result<(), Failure>> {
-        self.connected.remove(&peer)
-    }
-
-    fn has_room(&self, config: &UdpConfig, len: usize) -> bool {
-        self.pending_count == 0
-            || (self.pending_count < config.send_queue_count
-                && self.pending_len + len <= config.send_queue_len)
-    }
-}
-
-impl Driver {
     pub(crate) const fn local_addr(&self) -> SocketAddr {
         self.socket.local_addr()
     }
@@ -410,7 +176,7 @@ impl Driver {
     }
 
     /// The body of `vstp-udp-timer`.
-    fn timer_loop(&self) {
+    pub(super) fn timer_loop(&self) {
         let mut core = self.lock();
         while !core.closed {
             let next = core.endpoint.next_timeout();
@@ -440,7 +206,7 @@ impl Driver {
     }
 
     /// The body of `vstp-udp-recv`.
-    fn receive_loop(&self) {
+    pub(super) fn receive_loop(&self) {
         let mut given = None;
         while let Some(mut buffer) = self.turn.thread_take(given.take()) {
             loop {
@@ -610,17 +376,7 @@ impl Driver {
         }
         let now = clock::now();
         let token = core.endpoint.send_with_ack(now, to, frame)?;
-        core.sends.insert(
-            token,
-            Send {
-                len,
-                outcome: Some(Outcome::Pending),
-                told: false,
-            },
-        );
-        core.pending_count += 1;
-        core.pending_len += len;
-        core.gathered += 1;
+        core.send_began(token, len);
         // One datagram is one system call; many that are begun in a row are one too.
         if core.pending_count >= GATHER_FROM && core.gathered < GATHER_COUNT {
             if core.gather_until.is_none() {
@@ -679,7 +435,7 @@ impl Driver {
     }
 
     /// Ends every call that waits, and the threads.
-    fn close(&self) {
+    pub(super) fn close(&self) {
         let mut core = self.lock();
         core.closed = true;
         core.inbox = None;

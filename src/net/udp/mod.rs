@@ -18,8 +18,10 @@
 
 mod client;
 mod config;
+pub(crate) mod core;
 mod delivery;
 pub(crate) mod driver;
+pub(crate) mod running;
 mod socket;
 mod turn;
 

@@ -2,6 +2,7 @@
 
 mod handle;
 mod peer;
+mod serving;
 mod worker;
 
 pub use handle::UdpServerHandle;
@@ -12,14 +13,14 @@ use super::reply::IntoReply;
 use crate::error::{TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
 use crate::net::clock;
-use crate::net::udp::driver::Running;
+use crate::net::udp::running::Running;
 use crate::net::udp::{UdpConfig, UdpStats, resolve_first};
 use crate::wire::Frame;
-use handle::{Serving, spawn_workers};
+use serving::Serving;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use worker::DynHandler;
+use worker::{DynHandler, spawn_workers};
 
 /// A server for frames in datagrams. They are not encrypted.
 ///

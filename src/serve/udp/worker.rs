@@ -1,23 +1,25 @@
-//! The body of a worker thread: takes a message, runs the handler, sends the answer.
+//! Worker threads: each takes a message, runs the handler, sends the answer.
 
 use super::super::reply::{HandlerError, Reply};
-use super::handle::Serving;
 use super::peer::UdpPeer;
+use super::serving::{IS_WORKER, Serving};
 use crate::error::VstpError;
-use crate::net::udp::driver::Incoming;
+use crate::net::clock;
+use crate::net::udp::core::Incoming;
 use crate::proto::ErrorCode;
 use crate::proto::keys;
 use crate::proto::session::error_frame;
 use crate::wire::Frame;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// The handler, without its own type.
 pub(super) type DynHandler = dyn Fn(&UdpPeer, Frame) -> Reply + Send + Sync;
 
 /// Until the socket is closed.
-pub(super) fn run(serving: &Serving, handler: &DynHandler) {
+fn run(serving: &Serving, handler: &DynHandler) {
     let driver = &serving.running.driver;
     loop {
         match driver.next_message(Duration::from_secs(1)) {
@@ -79,4 +81,35 @@ fn answer(peer: &UdpPeer, mut frame: Frame, request: Option<&[u8]>) {
     if let Some(error) = request.and_then(|_| peer.send(&refusal).err()) {
         log::debug!("the answer to {} was not sent: {error}", peer.peer_addr());
     }
+}
+
+/// Starts the workers; on an error those that were started end again.
+pub(super) fn spawn_workers(
+    serving: &Arc<Serving>,
+    count: usize,
+    handler: &Arc<DynHandler>,
+) -> Result<(), VstpError> {
+    for number in 0..count {
+        let (mine, handler) = (Arc::clone(serving), Arc::clone(handler));
+        let thread = std::thread::Builder::new()
+            .name(format!("vstp-udp-{number}"))
+            .stack_size(256 * 1024)
+            .spawn(move || {
+                IS_WORKER.set(true);
+                run(&mine, &*handler);
+            });
+        match thread {
+            Ok(thread) => serving
+                .threads
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(thread),
+            Err(error) => {
+                serving.lifecycle.begin_drain(clock::now());
+                serving.finish(clock::now());
+                return Err(VstpError::Io(error));
+            }
+        }
+    }
+    Ok(())
 }
