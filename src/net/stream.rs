@@ -188,9 +188,12 @@ fn feed_all(session: &mut TlsSession, received: &mut Buffer) -> Result<bool, Vst
 pub(crate) fn closed_or_io(error: io::Error) -> VstpError {
     use io::ErrorKind as Kind;
     match error.kind() {
-        Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::WriteZero => {
-            VstpError::ConnectionClosed(ClosedBy::Reset)
-        }
+        Kind::ConnectionReset
+        | Kind::ConnectionAborted
+        | Kind::BrokenPipe
+        | Kind::WriteZero
+        // Not a timeout of ours, those are no errors: nobody has acknowledged what was sent.
+        | Kind::TimedOut => VstpError::ConnectionClosed(ClosedBy::Reset),
         _ => VstpError::Io(error),
     }
 }
