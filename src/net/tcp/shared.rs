@@ -166,20 +166,17 @@ impl Shared {
 
     /// Starts the thread behind the senders, if it does not run yet.
     pub(crate) fn start_writer(self: &Arc<Self>) -> std::io::Result<()> {
-        let mut belongings = self.belongings();
-        if belongings
-            .writer_thread
-            .as_ref()
-            .is_some_and(|thread| !thread.is_finished())
-        {
+        if !self.outbox.claim_writer() {
             return Ok(());
         }
         let shared = Arc::clone(self);
         let thread = std::thread::Builder::new()
             .name("vstp-writer".to_owned())
             .stack_size(128 * 1024)
-            .spawn(move || shared.outbox.run_writer())?;
-        belongings.writer_thread = Some(thread);
+            .spawn(move || shared.outbox.run_writer())
+            .inspect_err(|_| self.outbox.unclaim_writer())?;
+        // One that was here before has ended, or is about to without touching anything.
+        self.belongings().writer_thread = Some(thread);
         Ok(())
     }
 
