@@ -224,7 +224,9 @@ impl VstpTcpConnection {
                     self.inbox_len += frame.payload.len();
                     self.inbox.push_back(frame);
                 }
-                Next::End | Next::Draining => return Err(self.closed()),
+                Next::End => return Err(self.closed()),
+                // This side is shutting down.
+                Next::Draining => return Err(VstpError::ConnectionClosed(ClosedBy::Local)),
                 Next::TimedOut => return Err(VstpError::Timeout(kind)),
                 Next::Established | Next::Acked(_) | Next::Pong => {}
             }
@@ -335,7 +337,12 @@ impl VstpTcpConnection {
         let until = clock::after(self.config.close_timeout);
         self.close_sending()?;
         loop {
-            match self.reader.next(until)? {
+            let next = match self.reader.next(until) {
+                // The answer to a request, and dropped like any other.
+                Err(VstpError::ServerError(error)) if error.correlation_id.is_some() => continue,
+                next => next?,
+            };
+            match next {
                 Next::End | Next::Draining => return Ok(()),
                 Next::TimedOut => return Err(VstpError::Timeout(TimeoutKind::Shutdown)),
                 Next::Frame | Next::Established | Next::Acked(_) | Next::Pong => {}

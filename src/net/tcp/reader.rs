@@ -15,7 +15,7 @@ use crate::proto::budget::TinyReads;
 use crate::proto::deadline::FrameDeadline;
 use crate::proto::session::{Closed, Event, Session, StreamEnd, error_frame};
 use crate::proto::{ErrorCode, StreamDecoder, Violation};
-use crate::wire::{Frame, FrameRef, FrameType};
+use crate::wire::{DEFAULT_MAX_FRAME_SIZE, Frame, FrameRef, FrameType};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ const RETRY: Duration = Duration::from_millis(10);
 /// sending is read so that the ERR is not lost to a reset.
 const FAREWELL: Duration = Duration::from_millis(500);
 const FAREWELL_LEN: usize = 256 * 1024;
+/// How often a reader that waits for memory looks whether its connection still lives.
+const MEMORY_TICK: Duration = Duration::from_millis(50);
 /// A connection that holds more than its free share of memory gives it back after a pause.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -74,6 +76,8 @@ pub(crate) struct Reader {
     lent: Option<Frame>,
     /// The frame that is ready was found, but not handed out yet.
     found_again: bool,
+    /// The session has more to say than the outbox has room for: until it has, nothing is read.
+    is_stalled: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -107,6 +111,7 @@ impl Reader {
             ended: None,
             lent: None,
             found_again: false,
+            is_stalled: false,
         }
     }
 
@@ -137,6 +142,13 @@ impl Reader {
                 Next::Frame => return Ok(true),
                 Next::End => return Ok(false),
                 Next::TimedOut => return Err(VstpError::Timeout(TimeoutKind::Recv)),
+                // A frame that has begun is still waited for, as long as the server's grace lasts.
+                Next::Draining if self.is_mid_frame() => {
+                    if until.is_some_and(|at| clock::now() >= at) {
+                        return Err(VstpError::Timeout(TimeoutKind::Recv));
+                    }
+                    self.shared.outbox.pause(clock::after_or_far(RETRY));
+                }
                 Next::Draining => {
                     let until = clock::after(FAREWELL);
                     self.shared.say_bye_draining(until)?;
@@ -164,6 +176,7 @@ impl Reader {
             self.lent = None;
         }
         if std::mem::take(&mut self.found_again) {
+            self.was_away = true;
             return Ok(Next::Frame);
         }
         match self.ended {
@@ -198,12 +211,23 @@ impl Reader {
 
     /// Handles frames that are there, up to one that concerns the caller.
     fn step(&mut self) -> Result<Option<Next>, VstpError> {
+        if self.is_stalled {
+            self.send_answers()?;
+        }
         loop {
+            if self.is_stalled {
+                return Ok(None);
+            }
             let session = &self.session;
             let ready = self.decoder.poll(|head| session.check_head(head));
             if !ready.map_err(|violation| self.refuse(violation))? {
-                let began = self.frame_began.take().unwrap_or(self.now);
-                self.frame_began = self.decoder.is_mid_frame().then_some(began);
+                let began = self.frame_began.take();
+                self.frame_began = self.decoder.is_mid_frame().then(|| match began {
+                    Some(began) => began,
+                    // Its beginning lay here while nobody read on; that is not the peer's time.
+                    None if self.was_away => clock::now(),
+                    None => self.now,
+                });
                 let len = std::mem::take(&mut self.last_len);
                 if len > 0 {
                     let reads = self.tiny_reads.on_partial_read(len);
@@ -221,6 +245,7 @@ impl Reader {
             {
                 return Ok(Some(Next::Frame));
             }
+            let was_open = self.session.established().is_some();
             let event = match self.session.handle_frame(self.now, self.decoder.frame()) {
                 Ok(Event::Deliver) => {
                     self.send_answers()?;
@@ -244,11 +269,13 @@ impl Reader {
                 } => {
                     let id = correlation_id.as_deref();
                     let error = RemoteError::new(code, &message, id);
+                    self.was_away = true;
                     return Err(VstpError::ServerError(Box::new(error)));
                 }
             }
             self.send_answers()?;
-            if matches!(event, Event::Established) {
+            // PING opens a session without HELLO as any message does.
+            if matches!(event, Event::Established) || !was_open {
                 return Ok(Some(Next::Established));
             }
         }
@@ -257,7 +284,9 @@ impl Reader {
     /// Makes known what HELLO and WELCOME settled.
     pub(crate) fn publish_session(&self) {
         if let Some(established) = self.session.established() {
-            if let Some(limit) = established.peer_max_frame_len {
+            // spec 3.2: a peer that says nothing accepts the default.
+            let unsaid = established.has_hello().then_some(DEFAULT_MAX_FRAME_SIZE);
+            if let Some(limit) = established.peer_max_frame_len.or(unsaid) {
                 self.shared.outbox.limit_frames(limit);
             }
             self.shared.set_established(established.clone());
@@ -267,11 +296,18 @@ impl Reader {
     /// Sends what the session has to say, as far as it goes without waiting.
     fn send_answers(&mut self) -> Result<(), VstpError> {
         let mut any = false;
-        while let Some(frame) = self.session.poll_output() {
+        loop {
+            self.is_stalled = !self.shared.outbox.has_control_room();
+            if self.is_stalled {
+                break;
+            }
+            let Some(frame) = self.session.poll_output() else {
+                break;
+            };
             self.shared.outbox.push_control(frame);
             any = true;
         }
-        if any {
+        if any || self.is_stalled {
             self.flush_answers()?;
         }
         Ok(())
@@ -295,15 +331,14 @@ impl Reader {
                 self.shared.outbox.push_control(frame);
             }
         }
-        if bye.is_some() {
-            self.shared.said_bye.store(true, Ordering::Relaxed);
-            let until = clock::after(self.frame_deadline.base);
-            // The peer may be gone already; it said all it had to say.
-            let _ = self
-                .shared
-                .outbox
-                .finish(bye.as_ref(), by, Fin::Send, until);
-        }
+        self.shared.said_bye.store(true, Ordering::Relaxed);
+        let until = clock::after(self.frame_deadline.base);
+        // The peer may be gone already; it said all it had to say. Where we said goodbye before, this
+        // does nothing.
+        let _ = self
+            .shared
+            .outbox
+            .finish(bye.as_ref(), by, Fin::Send, until);
         self.shared.outbox.close(by);
         Ok(Next::End)
     }
@@ -330,7 +365,10 @@ impl Reader {
             .flatten()
             .min();
 
-        let outcome = if self.memory.resize(self.decoder.memory(), at) {
+        let outcome = if self.is_stalled {
+            self.shared.outbox.pause(clock::after_or_far(RETRY));
+            Ok(ReadOutcome::TimedOut)
+        } else if self.reserve(at) {
             self.half.read(self.decoder.read_target(), at)
         } else {
             Ok(ReadOutcome::TimedOut)
@@ -346,7 +384,9 @@ impl Reader {
                 self.last_len = len;
                 Ok(None)
             }
-            Ok(ReadOutcome::End(StreamEnd::Fin)) if self.is_told_to_drain() => {
+            Ok(ReadOutcome::End(StreamEnd::Fin))
+                if self.is_told_to_drain() && self.shared.aborted.get().is_none() =>
+            {
                 Ok(Some(Next::Draining))
             }
             Ok(ReadOutcome::End(end)) => {
@@ -362,6 +402,9 @@ impl Reader {
                 }
             }
             Ok(ReadOutcome::TimedOut) => {
+                if let Some(by) = self.shared.aborted.get() {
+                    return Err(VstpError::ConnectionClosed(*by));
+                }
                 let now = clock::now();
                 let over = |at: Option<Instant>| at.is_some_and(|at| now >= at);
                 if over(frame_at) {
@@ -385,6 +428,14 @@ impl Reader {
                 Err(error)
             }
         }
+    }
+
+    /// Takes the memory that the decoder holds from the budget; `false` when it is not there yet.
+    fn reserve(&mut self, until: Option<Instant>) -> bool {
+        // An end from another thread does not wake who waits here, so nobody waits for long.
+        let soon = clock::after_or_far(MEMORY_TICK);
+        let until = until.map_or(soon, |at| at.min(soon));
+        self.memory.resize(self.decoder.memory(), Some(until))
     }
 
     /// A deadline of the protocol has passed: the peer is told, as far as it takes it at once.
