@@ -199,7 +199,9 @@ impl Outbox {
         let mut writer = self.acquire(until)?;
         let mut parts = [encoded, payload, trailer].map(IoSlice::new);
         let result = writer.half.write(&mut parts, until);
-        self.note_sent(frames, len);
+        if result.is_ok() {
+            self.note_sent(frames, len);
+        }
         self.release(writer, result)
     }
 

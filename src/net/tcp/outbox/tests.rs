@@ -1,4 +1,4 @@
-//! What leaves when, whom it waits for, and what stays within bounds.
+//! The order of control frames and messages, over a wire that takes everything or nothing.
 
 use super::*;
 use crate::net::socket::Transport;
