@@ -60,8 +60,10 @@ pub(crate) struct Reader {
     frame_deadline: FrameDeadline,
     tiny_reads: TinyReads,
     memory: MemoryShare,
-    /// Bytes of the last read, while no frame has ended in it.
-    last_len: usize,
+    /// Bytes of the last read, while no frame has ended in it, but for those counted in `sealed_len`.
+    last_len: Option<usize>,
+    /// Bytes of TLS that were counted when they arrived; so much of their content is not counted again.
+    sealed_len: usize,
     /// The time of the last read, which is as exact as the session needs it.
     now: Instant,
     /// When the frame that is arriving began.
@@ -103,7 +105,8 @@ impl Reader {
             frame_deadline: config.frame_deadline,
             tiny_reads: TinyReads::default(),
             memory: MemoryShare::new(config.memory.clone()),
-            last_len: 0,
+            last_len: None,
+            sealed_len: 0,
             now,
             frame_began: None,
             silent_since: now,
@@ -228,15 +231,14 @@ impl Reader {
                     None if self.was_away => clock::now(),
                     None => self.now,
                 });
-                let len = std::mem::take(&mut self.last_len);
-                if len > 0 {
-                    let reads = self.tiny_reads.on_partial_read(len);
-                    reads.map_err(|overrun| self.refuse(Violation::Overrun(overrun)))?;
+                if let Some(len) = self.last_len.take() {
+                    self.note_piece(len)?;
                 }
                 return Ok(None);
             }
+            self.tiny_reads.on_frame();
             self.frame_began = None;
-            self.last_len = 0;
+            self.last_len = None;
             self.shared.note_frame();
             if self
                 .decoder
@@ -279,6 +281,12 @@ impl Reader {
                 return Ok(Some(Next::Established));
             }
         }
+    }
+
+    /// Notes a read that ended no frame.
+    fn note_piece(&mut self, len: usize) -> Result<(), VstpError> {
+        let reads = self.tiny_reads.on_partial_read(len);
+        reads.map_err(|overrun| self.refuse(Violation::Overrun(overrun)))
     }
 
     /// Makes known what HELLO and WELCOME settled.
@@ -373,7 +381,19 @@ impl Reader {
         } else {
             Ok(ReadOutcome::TimedOut)
         };
+        let outcome = match outcome {
+            Ok(ReadOutcome::Sealed(len)) => {
+                self.sealed_len = self.sealed_len.saturating_add(len);
+                self.note_piece(len)?;
+                if at.is_none_or(|at| clock::now() < at) {
+                    return Ok(None);
+                }
+                Ok(ReadOutcome::TimedOut)
+            }
+            other => other,
+        };
         match outcome {
+            Ok(ReadOutcome::Sealed(_)) => Ok(None),
             Ok(ReadOutcome::Bytes(len)) => {
                 self.decoder.on_read(len);
                 self.now = clock::now();
@@ -381,7 +401,9 @@ impl Reader {
                 self.shared.note_received(self.now, len);
                 let sent = self.shared.outbox.frames_sent.load(Ordering::Relaxed);
                 self.session.note_frames_sent(sent);
-                self.last_len = len;
+                let counted = len.min(self.sealed_len);
+                self.sealed_len -= counted;
+                self.last_len = Some(len - counted).filter(|len| *len > 0);
                 Ok(None)
             }
             Ok(ReadOutcome::End(StreamEnd::Fin))
@@ -492,7 +514,7 @@ impl Reader {
         while total < FAREWELL_LEN {
             sink.clear();
             match self.half.read(&mut sink, until) {
-                Ok(ReadOutcome::Bytes(len)) => total += len,
+                Ok(ReadOutcome::Bytes(len) | ReadOutcome::Sealed(len)) => total += len,
                 _ => return,
             }
         }
@@ -525,5 +547,171 @@ fn closed_by(closed: Closed) -> ClosedBy {
         Closed::PeerWithoutBye => ClosedBy::PeerWithoutBye,
         Closed::Truncated => ClosedBy::Truncated,
         Closed::Reset => ClosedBy::Reset,
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "dev-certs")]
+mod tests {
+    use super::super::client::VstpTcpClient;
+    use super::super::outbox::{Framing, Outbox};
+    use super::*;
+    use crate::net::socket::Transport;
+    use crate::net::stream;
+    use crate::net::tls::{TlsSession, dev};
+    use crate::proto::error::Overrun;
+    use crate::proto::session::{Security, SessionConfig};
+    use crate::wire::Trailer;
+    use std::io::{self, IoSlice};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// A socket that is read a few bytes at a time, however many have arrived.
+    #[derive(Debug)]
+    struct Drip {
+        stream: TcpStream,
+        piece: usize,
+    }
+
+    impl Transport for Drip {
+        fn recv(&self, into: &mut Vec<u8>, wait: bool) -> io::Result<usize> {
+            // Its capacity is exact: vectors of bytes are, up to a multiple of one.
+            let mut piece = Vec::with_capacity(self.piece.min(into.capacity() - into.len()));
+            let len = Transport::recv(&self.stream, &mut piece, wait)?;
+            into.extend_from_slice(&piece);
+            Ok(len)
+        }
+
+        fn send(&self, parts: &[IoSlice<'_>], wait: bool) -> io::Result<usize> {
+            Transport::send(&self.stream, parts, wait)
+        }
+
+        fn set_recv_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+            self.stream.set_recv_timeout(timeout)
+        }
+
+        fn set_send_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+            self.stream.set_send_timeout(timeout)
+        }
+
+        fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+            Transport::shutdown(&self.stream, how)
+        }
+    }
+
+    /// What a server finds that reads `piece` bytes at a time of a client that sends `frames`: how
+    /// many arrived, the error if there was one, and what the client heard last.
+    fn drip(tls: bool, piece: usize, frames: &[Frame]) -> (usize, Option<VstpError>, VstpError) {
+        let certs = dev::generate().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let config = TcpConfig::default();
+        let server = || {
+            let (stream, _) = listener.accept().unwrap();
+            let addrs = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+            let transport: Arc<dyn Transport> = Arc::new(Drip { stream, piece });
+            let until = clock::after(LONG);
+            let (read, write) = if tls {
+                let session = TlsSession::server(&certs.server().unwrap()).unwrap();
+                stream::tls(Arc::clone(&transport), session, Duration::ZERO, until).unwrap()
+            } else {
+                stream::plain(Arc::clone(&transport), Duration::ZERO)
+            };
+            let framing = Framing {
+                trailer: if tls {
+                    Trailer::WhenFlagged
+                } else {
+                    Trailer::Always
+                },
+                max_header_count: 128,
+                write_deadline: config.write_deadline,
+                queue_count: 1,
+                queue_len: 1,
+            };
+            let outbox = Outbox::new(write, framing, config.limits.max_frame_len);
+            let shared = Arc::new(Shared::new(transport, outbox, addrs, None));
+            let session = SessionConfig {
+                features: config.features.clone(),
+                max_frame_len: config.limits.max_frame_len,
+                hello: true,
+                require_hello: true,
+                auth_token: None,
+            };
+            let security = if tls {
+                Security::Tls
+            } else {
+                Security::Plaintext
+            };
+            let session = Session::server(session, security, 1);
+            let mut reader = Reader::new(read, session, shared, &config);
+            let mut count = 0;
+            loop {
+                match reader.next(until) {
+                    Ok(Next::Frame) => count += 1,
+                    Ok(Next::End | Next::TimedOut) => return (count, None),
+                    Ok(_) => {}
+                    Err(error) => return (count, Some(error)),
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let serving = scope.spawn(server);
+            let mut client = if tls {
+                VstpTcpClient::connect(addr, &certs.client().unwrap()).unwrap()
+            } else {
+                VstpTcpClient::connect_plain(addr).unwrap()
+            };
+            let sent = frames.iter().try_for_each(|frame| client.send(frame));
+            let heard = match sent.and_then(|()| client.close_sending()) {
+                Ok(()) | Err(VstpError::ConnectionClosed(_)) => client.recv_timeout(LONG),
+                Err(error) => Err(error),
+            };
+            let heard = heard.err();
+            let (count, error) = serving.join().unwrap();
+            let clean = VstpError::ConnectionClosed(ClosedBy::Peer(None));
+            (count, error, heard.unwrap_or(clean))
+        })
+    }
+
+    #[test]
+    fn b12_a_mebibyte_in_single_bytes_is_cut_over_plaintext_and_over_tls() {
+        let attack = [Frame::data(vec![7; 1 << 20])];
+        for tls in [false, true] {
+            let (count, error, heard) = drip(tls, 1, &attack);
+            assert_eq!(count, 0);
+            assert!(
+                matches!(
+                    error,
+                    Some(VstpError::Protocol(Violation::Overrun(Overrun::TinyReads)))
+                ),
+                "TLS: {tls} {error:?}"
+            );
+            assert!(
+                matches!(&heard, VstpError::ServerError(e) if e.code == ErrorCode::Calm)
+                    || matches!(heard, VstpError::ConnectionClosed(_)),
+                "{heard:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn b12_less_than_64_kib_in_single_bytes_arrives() {
+        let honest = [Frame::data(vec![7; 30_000]), Frame::data(vec![8; 30_000])];
+        for tls in [false, true] {
+            let (count, error, _) = drip(tls, 1, &honest);
+            assert!(error.is_none(), "TLS: {tls} {error:?}");
+            assert_eq!(count, 2);
+        }
+    }
+
+    #[test]
+    fn b12_a_mebibyte_in_pieces_of_20_bytes_arrives() {
+        let honest = [Frame::data(vec![7; 1 << 20])];
+        for tls in [false, true] {
+            let (count, error, _) = drip(tls, 20, &honest);
+            assert!(error.is_none(), "TLS: {tls} {error:?}");
+            assert_eq!(count, 1);
+        }
     }
 }
