@@ -137,7 +137,7 @@ impl ServerShared {
         }
     }
 
-    fn for_each(&self, mut act: impl FnMut(Option<Arc<Shared>>, Arc<TcpStream>)) {
+    pub(super) fn for_each(&self, mut act: impl FnMut(Option<Arc<Shared>>, Arc<TcpStream>)) {
         // Collected first: what is done to a connection may drop it, and so take the lock again.
         let all: Vec<_> = self
             .lock()

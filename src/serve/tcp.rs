@@ -20,6 +20,7 @@ use super::permits::{Permit, Permits};
 use super::pool::{Pool, PoolConfig, RefusedReason};
 use super::reply::IntoReply;
 use super::session::Session;
+use super::slow;
 use super::stats::{Active, HandshakeFailure, Refusal};
 use super::worker::{self, DynHandler};
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
@@ -297,6 +298,14 @@ impl VstpTcpServer {
             .map(Keeper::start)
             .transpose()
             .map_err(VstpError::Io)?;
+        let on_slow = match then {
+            Then::Serve { .. } => self.config.on_slow_handler.clone(),
+            Then::Hand { .. } => None,
+        };
+        if let Some(on_slow) = on_slow {
+            let server = Arc::clone(&self.server);
+            slow::watch(server, on_slow, self.config.handler_warn).map_err(VstpError::Io)?;
+        }
         let context = Arc::new(Context {
             tls: self.tls.clone(),
             config: self.config.clone(),
@@ -309,6 +318,8 @@ impl VstpTcpServer {
             .name("vstp-accept".to_owned())
             .stack_size(128 * 1024)
             .spawn(move || accept_loop(&acceptor, &context))
+            // Without it nothing would ever end what was started above.
+            .inspect_err(|_| self.server.stop())
             .map_err(VstpError::Io)?;
         self.server.set_accept_thread(thread);
         Ok(())
