@@ -284,7 +284,8 @@ impl ServerHandle {
         if first {
             return self.finish(connections, until);
         }
-        server.lifecycle.wait_closed(until.checked_add(2 * CUT_OFF));
+        // It ends by then, give or take what it is interrupted for.
+        server.lifecycle.wait_closed(until.checked_add(5 * CUT_OFF));
         server
             .report
             .lock()

@@ -181,7 +181,8 @@ impl VstpTcpServer {
     /// Until the server is shut down.
     ///
     /// # Errors
-    /// `Io` when the threads cannot be started, or the listening socket fails.
+    /// `Io` when the threads cannot be started, or the listening socket fails; `Config` after
+    /// [`accept`](Self::accept).
     ///
     /// # Example
     /// ```no_run
@@ -203,11 +204,16 @@ impl VstpTcpServer {
     ///
     /// # Errors
     /// As [`run`](Self::run).
-    pub fn spawn<F, R>(self, handler: F) -> Result<ServerHandle, VstpError>
+    pub fn spawn<F, R>(mut self, handler: F) -> Result<ServerHandle, VstpError>
     where
         F: Fn(&Session, Frame) -> R + Send + Sync + 'static,
         R: IntoReply,
     {
+        let ready = self.ready.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if ready.is_some() {
+            let reason = "`accept` was called before; a server does one or the other";
+            return Err(VstpError::config("spawn", reason));
+        }
         let handler: Arc<DynHandler> =
             Arc::new(move |session, frame| handler(session, frame).into_reply());
         self.start(Then::Serve { handler })?;
