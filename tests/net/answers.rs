@@ -321,3 +321,32 @@ fn what_was_fed_is_kept_when_another_frame_is_in_the_way() {
         );
     });
 }
+
+#[test]
+fn a_long_reason_reaches_a_client_that_takes_short_frames() {
+    let handler = |_: &Session, _: Frame| Err::<(), _>(HandlerError::from("no ".repeat(1000)));
+    for kind in BOTH {
+        let server = bind(kind, ServerConfig::default()).spawn(handler).unwrap();
+        let mut client = try_connect(kind, &server, config().max_frame_size(1024)).unwrap();
+        let id = [b'i'; 255];
+        for _ in 0..2 {
+            client
+                .send(&Frame::data("?").with_header("correlation-id", id))
+                .unwrap();
+            let error = client.recv().unwrap_err();
+            assert!(
+                matches!(&error, VstpError::ServerError(e) if e.message.starts_with("no no")),
+                "{kind:?} {error:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_server_that_has_accepted_cannot_be_spawned_as_well() {
+    let server = bind(Kind::Plain, ServerConfig::default());
+    let none = server.accept_timeout(Duration::from_millis(1));
+    assert!(matches!(none, Err(VstpError::Timeout(_))), "{none:?}");
+    let spawned = server.spawn(echo_frame);
+    assert!(matches!(spawned, Err(VstpError::Config(_))), "{spawned:?}");
+}
