@@ -350,3 +350,33 @@ fn a_server_that_has_accepted_cannot_be_spawned_as_well() {
     let spawned = server.spawn(echo_frame);
     assert!(matches!(spawned, Err(VstpError::Config(_))), "{spawned:?}");
 }
+
+#[test]
+fn b06_a_peer_that_never_reads_its_acknowledgements_is_given_up() {
+    let tcp = TcpConfig::default()
+        .socket_buffers(Some(SMALL), Some(SMALL))
+        .frame_timeout(Duration::from_millis(50))
+        .write_timeout(Duration::from_millis(400));
+    let server = bind(Kind::Plain, ServerConfig::default().tcp(tcp));
+    let mut stream = raw(&server.handle());
+    let writer = std::thread::Builder::new()
+        .spawn(move || {
+            let frame = Frame::data("").with_flag(Flags::REQ_ACK);
+            let bytes = encode_frame(&frame.with_header("msg-id", "1")).unwrap();
+            while stream.write_all(&bytes.repeat(100)).is_ok() {}
+        })
+        .unwrap();
+    let mut connection = server.accept_timeout(LONG).unwrap();
+    let error = loop {
+        if let Err(error) = connection.recv_timeout(LONG) {
+            break error;
+        }
+    };
+    // Not for a frame that did not end: it is this side that does not read on.
+    assert!(
+        matches!(error, VstpError::Timeout(TimeoutKind::Send)),
+        "{error:?}"
+    );
+    drop(connection);
+    writer.join().unwrap();
+}

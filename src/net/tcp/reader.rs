@@ -80,6 +80,10 @@ pub(crate) struct Reader {
     found_again: bool,
     /// The session has more to say than the outbox has room for: until it has, nothing is read.
     is_stalled: bool,
+    /// Since when it is so.
+    stalled_since: Option<Instant>,
+    /// How long the peer may leave it so.
+    write_timeout: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -115,6 +119,8 @@ impl Reader {
             lent: None,
             found_again: false,
             is_stalled: false,
+            stalled_since: None,
+            write_timeout: config.write_deadline.base,
         }
     }
 
@@ -216,6 +222,12 @@ impl Reader {
     fn step(&mut self) -> Result<Option<Next>, VstpError> {
         if self.is_stalled {
             self.send_answers()?;
+            if !self.is_stalled {
+                // What the peer could not send meanwhile is not late.
+                self.stalled_since = None;
+                self.frame_began = None;
+                self.was_away = true;
+            }
         }
         loop {
             if self.is_stalled {
@@ -358,10 +370,19 @@ impl Reader {
             self.was_away = false;
             self.silent_since = clock::now();
         }
+        let stall_at = if self.is_stalled {
+            let since = *self.stalled_since.get_or_insert_with(clock::now);
+            since.checked_add(self.write_timeout)
+        } else {
+            None
+        };
+        // Nothing is late that we do not read.
+        let is_reading = !self.is_stalled;
         let idle_at = self
             .idle_timeout
+            .filter(|_| is_reading)
             .and_then(|limit| self.silent_since.checked_add(limit));
-        let frame_at = self.frame_began.and_then(|began| {
+        let frame_at = self.frame_began.filter(|_| is_reading).and_then(|began| {
             began.checked_add(self.frame_deadline.allowance(self.decoder.announced_len()))
         });
         let all_sent = self.flush_answers()?;
@@ -429,6 +450,9 @@ impl Reader {
                 }
                 let now = clock::now();
                 let over = |at: Option<Instant>| at.is_some_and(|at| now >= at);
+                if over(stall_at) {
+                    return Err(self.expire(TimeoutKind::Send));
+                }
                 if over(frame_at) {
                     return Err(self.expire(TimeoutKind::Frame));
                 }
