@@ -53,7 +53,7 @@ fn read_until(stream: &mut TcpStream, last: impl Fn(&Frame) -> bool) -> Vec<Fram
 
 #[test]
 fn b06_acknowledgements_that_nobody_reads_stop_the_reading_and_none_is_lost() {
-    const COUNT: usize = 60_000;
+    const COUNT: usize = 30_000;
     let server = bind(Kind::Plain, tight())
         .spawn(|_: &Session, _: Frame| ())
         .unwrap();

@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// How soon control frames that did not fit the socket are tried again.
 const RETRY: Duration = Duration::from_millis(10);
+/// The same while nothing is read until they have left.
+const STALL_TICK: Duration = Duration::from_millis(1);
 /// How long a peer has to take the ERR that ends the connection, and how much of what it is still
 /// sending is read so that the ERR is not lost to a reset.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -395,7 +397,7 @@ impl Reader {
             .min();
 
         let outcome = if self.is_stalled {
-            self.shared.outbox.pause(clock::after_or_far(RETRY));
+            self.shared.outbox.pause(clock::after_or_far(STALL_TICK));
             Ok(ReadOutcome::TimedOut)
         } else if self.reserve(at) {
             self.half.read(self.decoder.read_target(), at)
