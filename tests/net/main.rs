@@ -11,4 +11,5 @@ mod shutdown;
 mod stream_faults;
 mod tls_faults;
 mod tls_peer;
+mod udp_basics;
 mod util;
