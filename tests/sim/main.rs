@@ -13,4 +13,8 @@ mod world;
 
 mod determinism;
 mod disorder;
+mod forgery;
+mod loops;
+mod rebinding;
+mod replay;
 mod sizes;
