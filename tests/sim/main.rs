@@ -11,8 +11,11 @@ mod plan;
 mod rng;
 mod world;
 
+mod amplification;
 mod determinism;
 mod disorder;
+mod expiry;
+mod flood;
 mod forgery;
 mod loops;
 mod rebinding;
