@@ -12,6 +12,7 @@ mod rng;
 mod world;
 
 mod amplification;
+mod corruption;
 mod determinism;
 mod disorder;
 mod expiry;
@@ -20,4 +21,5 @@ mod forgery;
 mod loops;
 mod rebinding;
 mod replay;
+mod silence;
 mod sizes;
