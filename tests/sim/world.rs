@@ -112,11 +112,27 @@ impl World {
         }
     }
 
+    /// A server and a client whose settings are changed alike.
+    pub(crate) fn changed(seed: u64, change: impl Fn(&mut EndpointConfig)) -> Self {
+        let mut world = Self::new(seed);
+        world.add(SERVER, server_config(&change));
+        world.add(CLIENT, client_config(&change));
+        world
+    }
+
+    /// The same with patience: nobody gives up because of bad luck. On a line that loses 30 % each way
+    /// one message in 60 is not acknowledged within the six attempts of half a minute.
+    pub(crate) fn patient(seed: u64) -> Self {
+        Self::changed(seed, |config| {
+            config.max_retries = 100;
+            config.delivery_timeout = Duration::from_secs(600);
+            config.ping_interval = Duration::from_secs(120);
+        })
+    }
+
     /// A server and a client without a session, with the same rules both ways.
     pub(crate) fn pair(seed: u64, rules: &Rules) -> Self {
-        let mut world = Self::new(seed);
-        world.add(SERVER, server_config(|_| ()));
-        world.add(CLIENT, client_config(|_| ()));
+        let mut world = Self::changed(seed, |_| ());
         world.network.both(CLIENT, SERVER, rules);
         world
     }

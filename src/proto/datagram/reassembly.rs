@@ -94,7 +94,7 @@ pub(super) struct Set {
     total: u64,
     inner_len: usize,
     chunk_len: usize,
-    wants_ack: bool,
+    pub wants_ack: bool,
     /// Fragments that are there.
     pub received: RangeSet,
     assembly: Assembly,

@@ -89,7 +89,9 @@ impl Peer {
             Inserted::Dropped(reason) => return Err(reason),
             Inserted::New { complete, .. } | Inserted::Duplicate { complete } => complete,
         };
-        if let Some(set) = self.reassembly.set_mut(fields.frag_id) {
+        // What is not acknowledged must not have a time at which that is due.
+        let set = self.reassembly.set_mut(fields.frag_id);
+        if let Some(set) = set.filter(|set| set.wants_ack) {
             set.unacked += 1;
             set.ack_at.get_or_insert(now + ACK_DELAY);
             set.ack_now |= match inserted {
