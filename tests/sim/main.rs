@@ -12,7 +12,9 @@ mod rng;
 mod world;
 
 mod amplification;
+mod clock;
 mod corruption;
+mod delay;
 mod determinism;
 mod disorder;
 mod expiry;

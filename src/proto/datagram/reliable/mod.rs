@@ -74,6 +74,9 @@ pub(crate) struct Reliable {
     picked: Option<Item>,
     /// Timeouts in a row without progress, and since when the next one runs.
     timeouts: u32,
+    /// How often the timeout was doubled: until a sample shows the round-trip time (RFC 6298 5.7).
+    /// Otherwise a path slower than the timeout is never measured, and all is sent twice for ever.
+    backoff: u32,
     timer_from: Instant,
     lost_at: Option<Instant>,
     /// No message can be over its delivery timeout before.
@@ -131,6 +134,7 @@ impl Reliable {
             set_is_next: false,
             picked: None,
             timeouts: 0,
+            backoff: 0,
             timer_from: now,
             lost_at: None,
             expiry_at: None,
@@ -273,8 +277,8 @@ impl Reliable {
 
     fn timeout_at(&self) -> Option<Instant> {
         let waits = self.log.in_flight() > 0 || !self.unconfirmed.is_empty() || self.is_stuck();
-        let rto = self.rtt.rto(self.timeouts);
-        let rto = rto + rto * self.jitter / 1000;
+        let rto = self.rtt.rto(self.backoff);
+        let rto = rto.saturating_add(rto / 1000 * self.jitter);
         waits.then(|| self.timer_from.checked_add(rto)).flatten()
     }
 
@@ -299,6 +303,7 @@ impl Reliable {
 
     fn on_timeout(&mut self, now: Instant) {
         self.timeouts += 1;
+        self.backoff += 1;
         self.counts.timeouts += 1;
         self.timer_from = now;
         if self.timeouts > self.max_retries {
