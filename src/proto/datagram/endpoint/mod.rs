@@ -171,6 +171,12 @@ impl Endpoint {
         let index = self.add_peer(Peer::new(addr, None, &self.config, now));
         self.strangers.insert(addr, index);
         self.stranger_order.push_back((index, addr));
+        // Those who left by themselves must not pile up here.
+        if self.stranger_order.len() > 2 * self.strangers.len() + 64 {
+            let strangers = &self.strangers;
+            self.stranger_order
+                .retain(|(index, addr)| strangers.get(addr) == Some(index));
+        }
         index
     }
 
@@ -528,6 +534,14 @@ impl Endpoint {
         if peer.scheduled.is_none_or(|scheduled| at < scheduled) {
             peer.scheduled = Some(at);
             self.timers.push(Reverse((at, index)));
+            // A flood of strangers, each forgotten for the next, leaves a timer of each behind.
+            if self.timers.len() > 4 * self.peers.len() + 64 {
+                let peers = &self.peers;
+                self.timers.retain(|Reverse((at, index))| {
+                    let peer = peers.get(*index).and_then(Option::as_deref);
+                    peer.is_some_and(|peer| peer.scheduled == Some(*at))
+                });
+            }
         }
     }
 
