@@ -37,7 +37,7 @@ fn du22_one_stranger_has_four_sets_and_no_more() {
 
 #[test]
 fn du22_a_flood_from_everywhere_stays_in_its_budget_and_harms_nobody() {
-    seeds_of(2, 100, |seed| {
+    seeds_of(2, 10, |seed| {
         let mut world = World::session(
             seed,
             &Rules {
@@ -143,5 +143,39 @@ fn du23_a_hundred_honest_peers_with_eight_transfers_each_complete() {
         assert_eq!(stats.sets_completed, peers as u64 * 8);
         assert_eq!(stats.sets_discarded, 0, "honest work was thrown away");
         world.assert_quiet();
+    });
+}
+
+#[test]
+fn du23_a_lossy_stream_of_cut_messages_goes_on() {
+    // What is never completed must not take the places of what follows, nor of what is promised.
+    seeds(3, |seed| {
+        let rules = Rules {
+            loss: 0.05,
+            ..Rules::delay(20)
+        };
+        for with_session in [true, false] {
+            let mut world = World::pair(seed, &Rules::delay(20));
+            if with_session {
+                world.establish(CLIENT, SERVER);
+            }
+            world.network.both(CLIENT, SERVER, &rules);
+            for tick in 0..1000 {
+                let frame = Frame::data(world.rng.bytes(3000));
+                let sent = world.send(CLIENT, SERVER, frame);
+                sent.expect("the endpoint takes it");
+                if tick % 100 == 99 {
+                    world.promise(CLIENT, SERVER, 5000);
+                }
+                world.run_for(Duration::from_millis(30));
+            }
+            world.settle(MINUTE);
+            world.model.assert_all_delivered();
+            let got = world.model.sent.iter().filter(|sent| !sent.got.is_empty());
+            let got = got.count();
+            assert!(got > 800, "{got} of 1010 arrived, of three datagrams each");
+            world.network.both(CLIENT, SERVER, &Rules::delay(20));
+            world.assert_quiet();
+        }
     });
 }

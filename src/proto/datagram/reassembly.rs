@@ -336,6 +336,20 @@ impl Reassembly {
         }
     }
 
+    /// Gives up the set that has waited longest among those without acknowledgement; whether there was
+    /// one beside `but`.
+    pub(super) fn evict_unpromised(&mut self, but: u64, totals: &mut Totals) -> bool {
+        let sets = self.sets.iter();
+        let oldest = sets
+            .filter(|(id, set)| **id != but && !set.wants_ack)
+            .min_by_key(|(_, set)| set.life_from)
+            .map(|(id, _)| *id);
+        if let Some(oldest) = oldest {
+            self.end(oldest, None, totals);
+        }
+        oldest.is_some()
+    }
+
     /// Gives up the set that has waited longest; whether there was one.
     pub(super) fn evict_oldest(&mut self, totals: &mut Totals) -> bool {
         let oldest = self
