@@ -433,13 +433,13 @@ impl World {
         for (at, host) in &self.hosts {
             assert_eq!(host.endpoint.reassembly_set_count(), 0, "{at} keeps a set");
         }
-        // At most: PING every 15 s from both sides, each answered; and a client that does not know yet
-        // that its session is over.
+        // At most: PING every 15 s from both sides, each answered, again for each copy that the
+        // network makes.
         let sessions = |world: &Self| -> usize {
             let all = world.hosts.values();
             all.map(|host| host.endpoint.stats().sessions).sum()
         };
-        let (before, most) = (self.network.sent_count, sessions(self) as u64 * 2 * 5);
+        let (before, most) = (self.network.sent_count, sessions(self) as u64 * 2 * 10);
         self.run_for(Duration::from_secs(60));
         let sent = self.network.sent_count - before;
         assert!(

@@ -14,12 +14,14 @@
 //! ```
 
 mod acknowledged;
+mod begun;
 mod outgoing;
 mod sending;
 
 use super::bbr::Bbr;
 use super::config::{
     EndpointConfig, INITIAL_WINDOW_LEN, MAX_SETS_PER_SESSION, MAX_SETS_PER_STRANGER,
+    MAX_SPAN_IN_SESSION, MAX_SPAN_OF_STRANGER,
 };
 use super::congestion::Congestion;
 use super::emit::Sid;
@@ -28,6 +30,7 @@ use super::parts::{Failure, Progress};
 use super::rtt::Rtt;
 use super::sent::{Item, SentLog};
 use crate::wire::Limits;
+use begun::Begun;
 pub(crate) use outgoing::{Message, Outgoing, Set};
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -47,6 +50,7 @@ pub(crate) struct Reliable {
     max_retries: u32,
     delivery_timeout: Duration,
     max_sets: usize,
+    max_span: usize,
     limits: Limits,
     sid: Option<Sid>,
     rtt: Rtt,
@@ -57,6 +61,7 @@ pub(crate) struct Reliable {
     sets: HashMap<u64, Set>,
     /// The set that carries a message.
     set_of: HashMap<u64, u64>,
+    begun: Begun,
     fresh_messages: VecDeque<u64>,
     /// Sets with fragments that were never sent, the first of which is being sent.
     fresh_sets: VecDeque<u64>,
@@ -108,6 +113,11 @@ impl Reliable {
             } else {
                 MAX_SETS_PER_STRANGER
             },
+            max_span: if sid.is_some() {
+                MAX_SPAN_IN_SESSION
+            } else {
+                MAX_SPAN_OF_STRANGER
+            },
             limits: Limits {
                 max_frame_len: config.max_frame_len,
                 ..Limits::default()
@@ -124,6 +134,7 @@ impl Reliable {
             messages: HashMap::new(),
             sets: HashMap::new(),
             set_of: HashMap::new(),
+            begun: Begun::default(),
             fresh_messages: VecDeque::new(),
             fresh_sets: VecDeque::new(),
             resend: VecDeque::new(),
@@ -229,6 +240,7 @@ impl Reliable {
             if let Some(number) = message.number {
                 self.log.finish(number);
             }
+            self.finish(message.place);
         } else if let Some(frag_id) = self.set_of.remove(&msg_id) {
             self.end_set(frag_id);
         } else {
@@ -238,10 +250,17 @@ impl Reliable {
         true
     }
 
+    fn finish(&mut self, place: Option<u64>) {
+        if let Some(place) = place {
+            self.begun.finish(place);
+        }
+    }
+
     fn end_set(&mut self, frag_id: u64) {
         let Some(set) = self.sets.remove(&frag_id) else {
             return;
         };
+        self.finish(set.place);
         for gap in set.acked.gaps(set.next) {
             for index in gap {
                 self.unacked_fragments -= set.fragment_len(index);
