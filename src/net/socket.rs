@@ -291,17 +291,18 @@ fn is_interrupt(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Interrupted
 }
 
-/// Unix says WouldBlock when a timeout is over, Windows says TimedOut.
+/// Unix says WouldBlock when a timeout is over, Windows says TimedOut. On Unix that one means that
+/// the network gave the connection up, and it is said once: the next read would find an end.
 fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
+    error.kind() == io::ErrorKind::WouldBlock
+        || (cfg!(windows) && error.kind() == io::ErrorKind::TimedOut)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(unix)]
+    use crate::error::{ClosedBy, VstpError};
     use std::collections::VecDeque;
     use std::sync::Mutex;
 
@@ -447,7 +448,6 @@ mod tests {
         let steps = [
             Step::Fail(Interrupted),
             Step::Fail(WouldBlock),
-            Step::Fail(TimedOut),
             Step::Give(b"x"),
             Step::Give(b""),
             Step::Fail(ConnectionReset),
@@ -461,6 +461,23 @@ mod tests {
             socket.read(&mut into, until).unwrap_err().kind(),
             ConnectionReset
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn b03_a_connection_that_the_network_gave_up_is_no_timeout_and_no_end() {
+        let script = Script::new(&[Step::Fail(TimedOut), Step::Give(b"")]);
+        let mut socket = ReadSocket::new(script, Duration::ZERO);
+        let until = clock::after(Duration::from_secs(60));
+        let error = socket.read(&mut Vec::new(), until).unwrap_err();
+        assert_eq!(error.kind(), TimedOut);
+        let error = crate::net::stream::closed_or_io(error);
+        assert!(
+            matches!(error, VstpError::ConnectionClosed(ClosedBy::Reset)),
+            "{error:?}"
+        );
+        let (result, ..) = write(&[Step::Fail(TimedOut)]);
+        assert_eq!(result.unwrap_err().kind(), TimedOut);
     }
 
     #[test]

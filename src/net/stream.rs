@@ -42,6 +42,8 @@ fn lock(tls: &SharedTls) -> MutexGuard<'_, TlsSession> {
 pub(crate) enum ReadOutcome {
     /// So many bytes were appended.
     Bytes(usize),
+    /// So many bytes of TLS arrived, and nothing to append has come of them yet.
+    Sealed(usize),
     /// The stream is over.
     End(StreamEnd),
     /// Nothing arrived in time.
@@ -188,9 +190,12 @@ fn feed_all(session: &mut TlsSession, received: &mut Buffer) -> Result<bool, Vst
 pub(crate) fn closed_or_io(error: io::Error) -> VstpError {
     use io::ErrorKind as Kind;
     match error.kind() {
-        Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::WriteZero => {
-            VstpError::ConnectionClosed(ClosedBy::Reset)
-        }
+        Kind::ConnectionReset
+        | Kind::ConnectionAborted
+        | Kind::BrokenPipe
+        | Kind::WriteZero
+        // Not a timeout of ours, those are no errors: nobody has acknowledged what was sent.
+        | Kind::TimedOut => VstpError::ConnectionClosed(ClosedBy::Reset),
         _ => VstpError::Io(error),
     }
 }
@@ -210,6 +215,7 @@ impl ReadHalf {
                 Err(error) => return reset_or(error),
             });
         };
+        let mut sealed = 0;
         loop {
             let (len, ended) = decrypt(&mut lock(tls), &mut ciphertext.buffer, into)?;
             if len > 0 {
@@ -218,14 +224,21 @@ impl ReadHalf {
             if ended {
                 return Ok(ReadOutcome::End(StreamEnd::CloseNotify));
             }
+            // Back to the caller each time: it counts them, and looks at its deadlines, which records
+            // without content could else hold off for ever.
+            if sealed > 0 {
+                return Ok(ReadOutcome::Sealed(sealed));
+            }
             let room = ciphertext.buffer.tail(ciphertext.read_len);
             match self.socket.read(room, until) {
                 Ok(None) => return Ok(ReadOutcome::TimedOut),
                 Ok(Some(0)) => return Ok(ReadOutcome::End(StreamEnd::Fin)),
-                Ok(Some(len)) if len >= ciphertext.read_len => {
-                    ciphertext.read_len = (ciphertext.read_len * 2).min(MAX_READ_LEN);
+                Ok(Some(len)) => {
+                    sealed = len;
+                    if len >= ciphertext.read_len {
+                        ciphertext.read_len = (ciphertext.read_len * 2).min(MAX_READ_LEN);
+                    }
                 }
-                Ok(Some(_)) => {}
                 Err(error) => return reset_or(error),
             }
         }

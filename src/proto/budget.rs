@@ -46,21 +46,28 @@ impl Budget {
     }
 }
 
-/// Reads in a row that may bring little.
+/// Reads that may bring little.
 const MAX_TINY_COUNT: u64 = 10_000;
-/// What they must bring on average (bytes).
+/// What more of them must bring on average (bytes).
 const MIN_MEAN_LEN: u64 = 16;
 /// Below this, a connection is quiet, not hostile (bytes).
 const FREE_LEN: u64 = 64 * 1024;
+/// Reads that a frame may take before any of them counts: its fixed header, headers, payload and
+/// trailer may have been written one by one.
+const FREE_PIECES: u64 = 4;
 
 /// Watches for a peer that makes us read a byte at a time.
 ///
 /// Only reads that end no frame count: a connection of small frames that come one by one is what
-/// the protocol is for, however long it lives. Counted are therefore pieces of frames.
+/// the protocol is for, however long it lives. Counted are therefore pieces of frames, and of TLS
+/// records, where there are more of them than a frame has parts.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TinyReads {
     count: u64,
     len: u64,
+    /// Those since the last frame ended.
+    frame_count: u64,
+    frame_len: u64,
 }
 
 impl TinyReads {
@@ -69,15 +76,27 @@ impl TinyReads {
     /// # Errors
     /// [`Overrun::TinyReads`] at the read that exceeds the budget.
     pub fn on_partial_read(&mut self, len: usize) -> Result<(), Overrun> {
-        self.count += 1;
-        self.len += len as u64;
-        if self.count > MAX_TINY_COUNT
-            && self.len >= FREE_LEN
-            && self.len < self.count * MIN_MEAN_LEN
-        {
+        self.frame_count += 1;
+        self.frame_len = self.frame_len.saturating_add(len as u64);
+        let (count, len) = (
+            self.count + self.frame_count,
+            self.len.saturating_add(self.frame_len),
+        );
+        if count > MAX_TINY_COUNT && len >= FREE_LEN && len < count * MIN_MEAN_LEN {
             return Err(Overrun::TinyReads);
         }
         Ok(())
+    }
+
+    /// Notes that the frame has ended.
+    #[inline]
+    pub fn on_frame(&mut self) {
+        if self.frame_count > FREE_PIECES {
+            self.count += self.frame_count;
+            self.len = self.len.saturating_add(self.frame_len);
+        }
+        self.frame_count = 0;
+        self.frame_len = 0;
     }
 }
 
@@ -125,5 +144,31 @@ mod tests {
 
         let mut honest = TinyReads::default();
         assert!((0..1_000_000).all(|_| honest.on_partial_read(16).is_ok()));
+    }
+
+    #[test]
+    fn b12_the_read_after_ten_thousand_is_the_first_that_can_be_too_many() {
+        let mut tiny = TinyReads::default();
+        let cut = (1..).find(|_| tiny.on_partial_read(15).is_err());
+        assert_eq!(cut, Some(10_001));
+        let mut quiet = TinyReads::default();
+        assert!((1..FREE_LEN).all(|_| quiet.on_partial_read(1).is_ok()));
+    }
+
+    #[test]
+    fn b12_frames_in_as_many_pieces_as_they_have_parts_are_honest_and_in_more_are_not() {
+        let read = |pieces: usize, len: usize| {
+            let mut tiny = TinyReads::default();
+            (0..100_000).all(|_| {
+                let read = (0..pieces).all(|_| tiny.on_partial_read(len).is_ok());
+                tiny.on_frame();
+                read
+            })
+        };
+        assert!(read(1, 11), "the fixed header, then the rest");
+        assert!(read(4, 3));
+        // Frames of 15 bytes, the smallest there are, a byte at a time.
+        assert!(!read(14, 1));
+        assert!(!read(5, 3));
     }
 }

@@ -60,7 +60,8 @@ pub enum Violation {
 pub enum Overrun {
     /// PING, and PONG, ACK and ERR that answer nothing, beyond 20 at once and 10 a second.
     ControlFrames,
-    /// More than 10,000 reads that ended no frame and brought less than 16 bytes each on average.
+    /// More than 10,000 reads that ended no frame, with 64 KiB or more in all, but less than 16 bytes
+    /// each on average; of a frame in five pieces or fewer none counts.
     TinyReads,
 }
 

@@ -1,7 +1,9 @@
 //! The settings of a server.
 
+use super::slow::{OnSlow, SlowHandler};
 use crate::error::VstpError;
 use crate::net::tcp::TcpConfig;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Settings of a server: those of each connection, and what all of them together may take.
@@ -23,6 +25,7 @@ pub struct ServerConfig {
     pub(crate) new_per_address: Option<(u32, Duration)>,
     pub(crate) max_receive_memory: usize,
     pub(crate) handler_warn: Duration,
+    pub(super) on_slow_handler: Option<OnSlow>,
     pub(crate) backlog: u16,
     pub(crate) stack_size: usize,
 }
@@ -37,6 +40,7 @@ impl Default for ServerConfig {
             new_per_address: None,
             max_receive_memory: 512 * 1024 * 1024,
             handler_warn: Duration::from_secs(30),
+            on_slow_handler: None,
             backlog: 1024,
             stack_size: 256 * 1024,
         }
@@ -96,6 +100,28 @@ impl ServerConfig {
     #[must_use]
     pub fn handler_warn(mut self, time: Duration) -> Self {
         self.handler_warn = time;
+        self
+    }
+
+    /// What to call for a handler that has been running for longer than
+    /// [`handler_warn`](Self::handler_warn): once for each call of the handler, soon after that time
+    /// (a second later at most). Default: nothing.
+    ///
+    /// It runs on a thread of its own (`vstp-watch`), one call after another, so it may block without
+    /// holding up a handler or a client; those that come later are told of later. A panic in it is
+    /// caught and logged.
+    ///
+    /// # Example
+    /// ```
+    /// use vstp::serve::{ServerConfig, SlowHandler};
+    /// let config = ServerConfig::default().on_slow_handler(|slow: &SlowHandler| {
+    ///     eprintln!("{}: a handler runs for {:?}", slow.peer_addr, slow.elapsed);
+    /// });
+    /// # let _ = config;
+    /// ```
+    #[must_use]
+    pub fn on_slow_handler(mut self, call: impl Fn(&SlowHandler) + Send + Sync + 'static) -> Self {
+        self.on_slow_handler = Some(OnSlow(Arc::new(call)));
         self
     }
 

@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// How long threads get to notice that they were cut off.
 const CUT_OFF: Duration = Duration::from_millis(200);
 
+/// How often a shutdown looks whether another call wants it sooner.
+const TICK: Duration = Duration::from_millis(100);
+
 /// What the threads of a server share.
 #[derive(Debug)]
 pub(super) struct ServerShared {
@@ -134,7 +137,7 @@ impl ServerShared {
         }
     }
 
-    fn for_each(&self, mut act: impl FnMut(Option<Arc<Shared>>, Arc<TcpStream>)) {
+    pub(super) fn for_each(&self, mut act: impl FnMut(Option<Arc<Shared>>, Arc<TcpStream>)) {
         // Collected first: what is done to a connection may drop it, and so take the lock again.
         let all: Vec<_> = self
             .lock()
@@ -185,18 +188,21 @@ impl ServerShared {
             .map_or(Ok(()), |error| Err(VstpError::Io(error)))
     }
 
-    /// Waits until all connections have ended; how many have not by the deadline.
+    /// Waits until all connections have ended; how many have not by the deadline. A later call of
+    /// `shutdown` may bring that forward.
     fn wait_empty(&self, until: Instant) -> usize {
-        let mut connections = self.lock();
-        while !connections.is_empty() {
+        loop {
+            // Asked before the list is locked: nothing is taken inside that lock.
+            let until = self.lifecycle.drain_deadline().unwrap_or(until);
             let left = until.saturating_duration_since(clock::now());
-            if left.is_zero() {
+            let connections = self.lock();
+            if connections.is_empty() || left.is_zero() {
                 return connections.len();
             }
-            let waited = self.left.wait_timeout(connections, left);
-            connections = waited.unwrap_or_else(PoisonError::into_inner).0;
+            // A wake-up between the question and this is made up for by the tick.
+            let waited = self.left.wait_timeout(connections, left.min(TICK));
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
         }
-        0
     }
 }
 
@@ -239,7 +245,8 @@ impl ServerHandle {
     /// is left after `grace`.
     ///
     /// A frame that has begun to arrive is still handled and answered. A second call, from
-    /// whatever thread, waits for the first and returns the same report. From inside a handler it
+    /// whatever thread, waits for the first and returns the same report; a shorter grace of its own
+    /// counts for both. From inside a handler it
     /// only begins the shutdown, since it cannot wait for itself.
     ///
     /// # Blocking
@@ -257,6 +264,7 @@ impl ServerHandle {
                 None => stream::abort(&*transport),
             });
         }
+        server.left.notify_all();
         if server.pool.on_worker() {
             // The wait for everybody else is left to a thread that is not part of it.
             if first {
@@ -276,7 +284,8 @@ impl ServerHandle {
         if first {
             return self.finish(connections, until);
         }
-        server.lifecycle.wait_closed(until.checked_add(2 * CUT_OFF));
+        // It ends by then, give or take what it is interrupted for.
+        server.lifecycle.wait_closed(until.checked_add(5 * CUT_OFF));
         server
             .report
             .lock()

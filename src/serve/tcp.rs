@@ -20,6 +20,7 @@ use super::permits::{Permit, Permits};
 use super::pool::{Pool, PoolConfig, RefusedReason};
 use super::reply::IntoReply;
 use super::session::Session;
+use super::slow;
 use super::stats::{Active, HandshakeFailure, Refusal};
 use super::worker::{self, DynHandler};
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
@@ -180,7 +181,8 @@ impl VstpTcpServer {
     /// Until the server is shut down.
     ///
     /// # Errors
-    /// `Io` when the threads cannot be started, or the listening socket fails.
+    /// `Io` when the threads cannot be started, or the listening socket fails; `Config` after
+    /// [`accept`](Self::accept).
     ///
     /// # Example
     /// ```no_run
@@ -202,11 +204,16 @@ impl VstpTcpServer {
     ///
     /// # Errors
     /// As [`run`](Self::run).
-    pub fn spawn<F, R>(self, handler: F) -> Result<ServerHandle, VstpError>
+    pub fn spawn<F, R>(mut self, handler: F) -> Result<ServerHandle, VstpError>
     where
         F: Fn(&Session, Frame) -> R + Send + Sync + 'static,
         R: IntoReply,
     {
+        let ready = self.ready.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if ready.is_some() {
+            let reason = "`accept` was called before; a server does one or the other";
+            return Err(VstpError::config("spawn", reason));
+        }
         let handler: Arc<DynHandler> =
             Arc::new(move |session, frame| handler(session, frame).into_reply());
         self.start(Then::Serve { handler })?;
@@ -297,6 +304,14 @@ impl VstpTcpServer {
             .map(Keeper::start)
             .transpose()
             .map_err(VstpError::Io)?;
+        let on_slow = match then {
+            Then::Serve { .. } => self.config.on_slow_handler.clone(),
+            Then::Hand { .. } => None,
+        };
+        if let Some(on_slow) = on_slow {
+            let server = Arc::clone(&self.server);
+            slow::watch(server, on_slow, self.config.handler_warn).map_err(VstpError::Io)?;
+        }
         let context = Arc::new(Context {
             tls: self.tls.clone(),
             config: self.config.clone(),
@@ -309,6 +324,8 @@ impl VstpTcpServer {
             .name("vstp-accept".to_owned())
             .stack_size(128 * 1024)
             .spawn(move || accept_loop(&acceptor, &context))
+            // Without it nothing would ever end what was started above.
+            .inspect_err(|_| self.server.stop())
             .map_err(VstpError::Io)?;
         self.server.set_accept_thread(thread);
         Ok(())

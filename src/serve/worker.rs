@@ -45,6 +45,11 @@ fn serve_until_end(
         let next = match connection.next(None) {
             // About one message that a handler sent to the client; the session goes on.
             Err(VstpError::ServerError(error)) if error.correlation_id.is_some() => continue,
+            // The client has only stopped sending: it gets what handlers have queued for it.
+            Err(error @ VstpError::ConnectionClosed(ClosedBy::PeerWithoutBye)) => {
+                let _ = connection.close_sending();
+                return Err(error);
+            }
             next => next?,
         };
         match next {
@@ -56,7 +61,11 @@ fn serve_until_end(
                 let request = connection.take();
                 answer(server, &mut connection, &session, request, handler)?;
             }
-            Next::End => return Ok(()),
+            Next::End => {
+                // As above; after a goodbye it has been sent, and this does nothing.
+                let _ = connection.close_sending();
+                return Ok(());
+            }
             Next::Draining => {
                 match said_bye {
                     None if connection.is_mid_frame() => {}
@@ -129,10 +138,11 @@ fn send(
             let error = HandlerError::new(ErrorCode::Handler, format!("the answer: {error}"));
             refuse(connection, &error, id)
         }
-        result => {
+        Ok(()) => {
             server.counters.frame_out();
-            result
+            Ok(())
         }
+        failed => failed,
     }
 }
 

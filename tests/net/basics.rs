@@ -2,7 +2,7 @@
 
 use crate::util::{BOTH, LONG, bind, certs, config, connect, echo};
 use vstp::error::ClosedBy;
-use vstp::serve::{HandlerError, ServerConfig, Session};
+use vstp::serve::{HandlerError, ServerConfig, Session, SlowHandler};
 use vstp::{Frame, FrameType, VstpError};
 
 #[test]
@@ -129,6 +129,53 @@ fn e11_a_slow_handler_is_counted_and_holds_up_nobody() {
             assert_eq!(client.recv().unwrap(), Some(Frame::data("stuck")));
         }
         assert_eq!(server.stats().handlers_slow, 0);
+    }
+}
+
+#[test]
+fn e11_a_slow_handler_is_told_of_once_by_a_thread_of_its_own() {
+    let (release, wait) = crossbeam_channel::bounded::<()>(0);
+    let handler = move |session: &Session, frame: Frame| {
+        if frame.payload == b"stuck" {
+            // Ends when the test says so.
+            let _ = wait.recv_timeout(LONG);
+        }
+        Frame::data(session.id().to_string())
+    };
+    let warn = std::time::Duration::from_millis(50);
+    for kind in BOTH {
+        let (tell, told) = crossbeam_channel::bounded(16);
+        let config = ServerConfig::default().handler_warn(warn).on_slow_handler(
+            move |slow: &SlowHandler| {
+                let thread = std::thread::current().name().map(str::to_owned);
+                tell.send((*slow, thread)).unwrap();
+                panic!("this is caught");
+            },
+        );
+        let server = bind(kind, config).spawn(handler.clone()).unwrap();
+        let mut client = connect(kind, &server);
+        let mut other = connect(kind, &server);
+        for _ in 0..2 {
+            client.send(&Frame::data("stuck")).unwrap();
+            let (slow, thread) = told.recv_timeout(LONG).unwrap();
+            assert!(slow.elapsed >= warn, "{slow:?}");
+            assert_eq!(slow.peer_addr, client.local_addr());
+            assert_eq!(thread.as_deref(), Some("vstp-watch"));
+            // Many looks later it has not been told of again, nor has one that is quick.
+            other.send(&Frame::data("quick")).unwrap();
+            assert!(other.recv().unwrap().is_some());
+            assert!(told.recv_timeout(10 * warn).is_err(), "told twice");
+            release.send_timeout((), LONG).unwrap();
+            let id = client.recv().unwrap().unwrap().payload;
+            assert_eq!(id, slow.session_id.to_string().into_bytes());
+        }
+        server.shutdown(LONG);
+        // The thread has gone, and with it what it called.
+        let gone = told.recv_timeout(LONG);
+        assert_eq!(
+            gone.unwrap_err(),
+            crossbeam_channel::RecvTimeoutError::Disconnected
+        );
     }
 }
 

@@ -9,7 +9,7 @@ use vstp::serve::{ServerConfig, ServerHandle, Session};
 use vstp::{Frame, FrameType, VstpError, encode_frame};
 
 /// Waits for something that another thread brings about.
-pub(crate) fn until(done: impl Fn() -> bool, what: &str) {
+pub(crate) fn until(mut done: impl FnMut() -> bool, what: &str) {
     let deadline = clock::now() + LONG;
     while !done() {
         assert!(clock::now() < deadline, "{what}");

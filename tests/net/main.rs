@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod answers;
 mod basics;
 mod idle;
 mod limits;
@@ -10,4 +11,5 @@ mod shutdown;
 mod stream_faults;
 mod tls_faults;
 mod tls_peer;
+mod udp_basics;
 mod util;

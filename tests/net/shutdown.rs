@@ -3,13 +3,15 @@
 use crate::limits::until;
 use crate::util::{BOTH, Kind, LONG, bind, certs, config, connect, echo};
 use crossbeam_channel::bounded;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use vstp::error::ClosedBy;
 use vstp::net::clock;
 use vstp::serve::{ServerConfig, ServerHandle, Session};
-use vstp::{Frame, VstpError, VstpTcpServer};
+use vstp::{Frame, VstpError, VstpTcpServer, encode_frame};
 
 #[test]
 fn f01_closing_wakes_a_blocked_recv_and_a_blocked_send() {
@@ -260,4 +262,129 @@ fn f11_a_client_outlives_its_server() {
         let error = client.send(&Frame::data("late")).unwrap_err();
         assert!(matches!(error, VstpError::ConnectionClosed(_)), "{error:?}");
     }
+}
+
+#[test]
+fn f05_a_connection_that_was_cut_off_inside_a_frame_is_not_a_stuck_handler() {
+    let server = echo(Kind::Plain, ServerConfig::default());
+    let mut stream = TcpStream::connect(server.local_addr()).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    let bytes = encode_frame(&Frame::data("x")).unwrap();
+    stream.write_all(&[&bytes, &bytes[..5]].concat()).unwrap();
+    stream.read_exact(&mut vec![0; bytes.len()]).unwrap();
+    let report = server.shutdown(Duration::from_millis(200));
+    assert_eq!((report.cut_off, report.stuck), (1, 0), "{report:?}");
+}
+
+#[test]
+fn f03_an_accepted_connection_gets_the_frame_that_had_begun() {
+    let server = bind(Kind::Plain, ServerConfig::default());
+    let handle = server.handle();
+    let mut stream = TcpStream::connect(handle.local_addr()).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    let (first, second) = (Frame::data("first"), Frame::data("second"));
+    let bytes = encode_frame(&second).unwrap();
+    stream.write_all(&encode_frame(&first).unwrap()).unwrap();
+    stream.write_all(&bytes[..5]).unwrap();
+    let mut connection = server.accept_timeout(LONG).unwrap();
+    assert_eq!(connection.recv().unwrap(), Some(first));
+    std::thread::scope(|scope| {
+        let stopping = scope.spawn(|| handle.shutdown(LONG));
+        let receiving = scope.spawn(move || {
+            let received = [connection.recv_timeout(LONG), connection.recv_timeout(LONG)];
+            received.map(|result| result.unwrap())
+        });
+        until(
+            || {
+                server
+                    .accept_timeout(Duration::ZERO)
+                    .is_err_and(|e| e.is_closed())
+            },
+            "it stops",
+        );
+        // A while in which the receiver looks for the rest in vain.
+        stream
+            .set_read_timeout(Some(Duration::from_millis(200)))
+            .unwrap();
+        assert!(stream.read(&mut [0; 1]).is_err(), "the frame is waited for");
+        stream.write_all(&bytes[5..]).unwrap();
+        assert_eq!(receiving.join().unwrap(), [Some(second), None]);
+        assert_eq!(stopping.join().unwrap().cut_off, 0);
+    });
+}
+
+#[test]
+fn f04_a_second_shutdown_in_more_of_a_hurry_is_the_one_that_counts() {
+    let (began, has_begun) = bounded::<()>(1);
+    let (release, wait) = bounded::<()>(0);
+    let handler = move |_: &Session, frame: Frame| {
+        began.send(()).unwrap();
+        let _ = wait.recv_timeout(LONG);
+        frame
+    };
+    let server = bind(Kind::Plain, ServerConfig::default())
+        .spawn(handler)
+        .unwrap();
+    let mut client = connect(Kind::Plain, &server);
+    client.send(&Frame::data("x")).unwrap();
+    has_begun.recv_timeout(LONG).unwrap();
+    std::thread::scope(|scope| {
+        let patient = scope.spawn(|| server.shutdown(LONG));
+        until(
+            || TcpStream::connect(server.local_addr()).is_err(),
+            "the port is closed",
+        );
+        let hasty = server.shutdown(Duration::from_millis(100));
+        assert_eq!((hasty.cut_off, hasty.stuck), (1, 1), "{hasty:?}");
+        assert_eq!(patient.join().unwrap(), hasty);
+    });
+    drop(release);
+}
+
+#[test]
+fn f01_closing_wakes_a_reader_that_waits_for_memory() {
+    let config = ServerConfig::default().max_receive_memory(1 << 20);
+    let server = bind(Kind::Plain, config);
+    let handle = server.handle();
+    let bytes = encode_frame(&Frame::data(vec![0; 4 << 20])).unwrap();
+    let connection = |len: usize| {
+        let mut stream = TcpStream::connect(handle.local_addr()).unwrap();
+        stream
+            .set_write_timeout(Some(Duration::from_millis(500)))
+            .unwrap();
+        // The server's handshake ends with the head of the frame; what is beyond that is read by
+        // the halves below.
+        stream
+            .write_all(&encode_frame(&Frame::data("first")).unwrap())
+            .unwrap();
+        let accepted = server.accept_timeout(LONG).unwrap();
+        let closer = accepted.closer();
+        let (mut reader, writer) = accepted.split();
+        let receiving = std::thread::Builder::new()
+            .spawn(move || {
+                reader.recv().unwrap();
+                reader.recv()
+            })
+            .unwrap();
+        // It may not take all of it.
+        let _ = stream.write_all(&bytes[..len]);
+        (stream, closer, writer, receiving)
+    };
+    let large = connection(3 << 20);
+    until(|| large.2.stats().bytes_received >= 3 << 20, "it is there");
+    let waiting = connection(3 << 20);
+    until(
+        || waiting.2.stats().bytes_received >= 32 << 10,
+        "it has begun",
+    );
+    let began = clock::now();
+    for (_stream, closer, _writer, receiving) in [waiting, large] {
+        closer.close();
+        let error = receiving.join().unwrap().unwrap_err();
+        assert!(
+            matches!(error, VstpError::ConnectionClosed(ClosedBy::Local)),
+            "{error:?}"
+        );
+    }
+    assert!(began.elapsed() < Duration::from_secs(2));
 }

@@ -293,7 +293,7 @@ fn b10_a_silent_session_ends_at_the_idle_timeout_and_keep_alive_prevents_it() {
 }
 
 #[test]
-fn b12_single_bytes_make_a_frame_and_an_endless_drip_is_cut() {
+fn b12_a_frame_written_in_single_bytes_arrives() {
     let server = echo(Kind::Plain, ServerConfig::default());
     let bytes = encode_frame(&Frame::data(vec![7; 20_000])).unwrap();
     let mut stream = raw(&server);

@@ -77,7 +77,9 @@ impl VstpTcpConnection {
     ///
     /// # Errors
     /// - `Encode`, `FrameTooLarge`: the frame cannot be sent; nothing was written.
-    /// - `Timeout(Send)`: the peer does not read. Nothing can be sent any more; receiving goes on.
+    /// - `Timeout(Send)`: the peer does not read. If a part of the frame was written, nothing can be
+    ///   sent any more, and later calls say `ConnectionClosed`; if frames of other threads were in
+    ///   the way, nothing was written, and the call can be repeated. Receiving goes on.
     /// - `ConnectionClosed`: it is over.
     ///
     /// # Example
@@ -133,7 +135,8 @@ impl VstpTcpConnection {
     /// Only when the batch is full, as [`send`](Self::send).
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// As [`send`](Self::send). The frame is then not in the batch; those before it still are, unless
+    /// the connection is over.
     pub fn feed<'a>(&mut self, frame: impl Into<FrameRef<'a>>) -> Result<(), VstpError> {
         self.feed.feed(frame.into())
     }
@@ -224,7 +227,9 @@ impl VstpTcpConnection {
                     self.inbox_len += frame.payload.len();
                     self.inbox.push_back(frame);
                 }
-                Next::End | Next::Draining => return Err(self.closed()),
+                Next::End => return Err(self.closed()),
+                // This side is shutting down.
+                Next::Draining => return Err(VstpError::ConnectionClosed(ClosedBy::Local)),
                 Next::TimedOut => return Err(VstpError::Timeout(kind)),
                 Next::Established | Next::Acked(_) | Next::Pong => {}
             }
@@ -335,7 +340,12 @@ impl VstpTcpConnection {
         let until = clock::after(self.config.close_timeout);
         self.close_sending()?;
         loop {
-            match self.reader.next(until)? {
+            let next = match self.reader.next(until) {
+                // The answer to a request, and dropped like any other.
+                Err(VstpError::ServerError(error)) if error.correlation_id.is_some() => continue,
+                next => next?,
+            };
+            match next {
                 Next::End | Next::Draining => return Ok(()),
                 Next::TimedOut => return Err(VstpError::Timeout(TimeoutKind::Shutdown)),
                 Next::Frame | Next::Established | Next::Acked(_) | Next::Pong => {}

@@ -26,26 +26,29 @@ impl Feed {
         }
     }
 
-    /// Adds a frame; writes the batch when it is full.
+    /// Adds a frame; writes the batch when it is full. After an error the frame is not in it.
     pub(crate) fn feed(&mut self, frame: FrameRef<'_>) -> Result<(), VstpError> {
         let outbox = &self.shared.outbox;
         let (trailer, limits) = (outbox.trailer(), outbox.limits());
-        if frame.payload.len() < DIRECT_LEN {
+        let (start, frames) = (self.batch.len(), self.frames);
+        let result = if frame.payload.len() < DIRECT_LEN {
             wire::encode(frame, trailer, &limits, &mut self.batch)?;
             self.frames += 1;
             if self.batch.len() < BATCH_LEN {
-                Ok(())
-            } else {
-                self.flush()
+                return Ok(());
             }
+            self.write(&[], &[])
         } else {
             let head = wire::encode_head(frame, trailer, &limits, &mut self.batch)?;
             let tail = head.trailer.as_ref().map_or(&[][..], |bytes| bytes);
-            let result = outbox.send_encoded(&self.batch, frame.payload, tail, self.frames + 1);
-            self.batch.clear();
-            self.frames = 0;
-            result
+            self.frames += 1;
+            self.write(frame.payload, tail)
+        };
+        if result.is_err() && !self.batch.is_empty() {
+            self.batch.truncate(start);
+            self.frames = frames;
         }
+        result
     }
 
     /// Writes the batch.
@@ -53,12 +56,18 @@ impl Feed {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let result = self
-            .shared
-            .outbox
-            .send_encoded(&self.batch, &[], &[], self.frames);
-        self.batch.clear();
-        self.frames = 0;
+        self.write(&[], &[])
+    }
+
+    /// Writes the batch with what follows it. Where others were in the way for too long, nothing has
+    /// been written, and the batch stays for the next time.
+    fn write(&mut self, payload: &[u8], trailer: &[u8]) -> Result<(), VstpError> {
+        let outbox = &self.shared.outbox;
+        let result = outbox.send_encoded(&self.batch, payload, trailer, self.frames);
+        if result.is_ok() || outbox.closed().is_some() {
+            self.batch.clear();
+            self.frames = 0;
+        }
         result
     }
 }

@@ -15,17 +15,21 @@ use crate::proto::budget::TinyReads;
 use crate::proto::deadline::FrameDeadline;
 use crate::proto::session::{Closed, Event, Session, StreamEnd, error_frame};
 use crate::proto::{ErrorCode, StreamDecoder, Violation};
-use crate::wire::{Frame, FrameRef, FrameType};
+use crate::wire::{DEFAULT_MAX_FRAME_SIZE, Frame, FrameRef, FrameType};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How soon control frames that did not fit the socket are tried again.
 const RETRY: Duration = Duration::from_millis(10);
+/// The same while nothing is read until they have left.
+const STALL_TICK: Duration = Duration::from_millis(1);
 /// How long a peer has to take the ERR that ends the connection, and how much of what it is still
 /// sending is read so that the ERR is not lost to a reset.
 const FAREWELL: Duration = Duration::from_millis(500);
 const FAREWELL_LEN: usize = 256 * 1024;
+/// How often a reader that waits for memory looks whether its connection still lives.
+const MEMORY_TICK: Duration = Duration::from_millis(50);
 /// A connection that holds more than its free share of memory gives it back after a pause.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -58,8 +62,10 @@ pub(crate) struct Reader {
     frame_deadline: FrameDeadline,
     tiny_reads: TinyReads,
     memory: MemoryShare,
-    /// Bytes of the last read, while no frame has ended in it.
-    last_len: usize,
+    /// Bytes of the last read, while no frame has ended in it, but for those counted in `sealed_len`.
+    last_len: Option<usize>,
+    /// Bytes of TLS that were counted when they arrived; so much of their content is not counted again.
+    sealed_len: usize,
     /// The time of the last read, which is as exact as the session needs it.
     now: Instant,
     /// When the frame that is arriving began.
@@ -74,6 +80,12 @@ pub(crate) struct Reader {
     lent: Option<Frame>,
     /// The frame that is ready was found, but not handed out yet.
     found_again: bool,
+    /// The session has more to say than the outbox has room for: until it has, nothing is read.
+    is_stalled: bool,
+    /// Since when it is so.
+    stalled_since: Option<Instant>,
+    /// How long the peer may leave it so.
+    write_timeout: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +111,8 @@ impl Reader {
             frame_deadline: config.frame_deadline,
             tiny_reads: TinyReads::default(),
             memory: MemoryShare::new(config.memory.clone()),
-            last_len: 0,
+            last_len: None,
+            sealed_len: 0,
             now,
             frame_began: None,
             silent_since: now,
@@ -107,6 +120,9 @@ impl Reader {
             ended: None,
             lent: None,
             found_again: false,
+            is_stalled: false,
+            stalled_since: None,
+            write_timeout: config.write_deadline.base,
         }
     }
 
@@ -137,6 +153,13 @@ impl Reader {
                 Next::Frame => return Ok(true),
                 Next::End => return Ok(false),
                 Next::TimedOut => return Err(VstpError::Timeout(TimeoutKind::Recv)),
+                // A frame that has begun is still waited for, as long as the server's grace lasts.
+                Next::Draining if self.is_mid_frame() => {
+                    if until.is_some_and(|at| clock::now() >= at) {
+                        return Err(VstpError::Timeout(TimeoutKind::Recv));
+                    }
+                    self.shared.outbox.pause(clock::after_or_far(RETRY));
+                }
                 Next::Draining => {
                     let until = clock::after(FAREWELL);
                     self.shared.say_bye_draining(until)?;
@@ -164,6 +187,7 @@ impl Reader {
             self.lent = None;
         }
         if std::mem::take(&mut self.found_again) {
+            self.was_away = true;
             return Ok(Next::Frame);
         }
         match self.ended {
@@ -198,21 +222,37 @@ impl Reader {
 
     /// Handles frames that are there, up to one that concerns the caller.
     fn step(&mut self) -> Result<Option<Next>, VstpError> {
+        if self.is_stalled {
+            self.send_answers()?;
+            if !self.is_stalled {
+                // What the peer could not send meanwhile is not late.
+                self.stalled_since = None;
+                self.frame_began = None;
+                self.was_away = true;
+            }
+        }
         loop {
+            if self.is_stalled {
+                return Ok(None);
+            }
             let session = &self.session;
             let ready = self.decoder.poll(|head| session.check_head(head));
             if !ready.map_err(|violation| self.refuse(violation))? {
-                let began = self.frame_began.take().unwrap_or(self.now);
-                self.frame_began = self.decoder.is_mid_frame().then_some(began);
-                let len = std::mem::take(&mut self.last_len);
-                if len > 0 {
-                    let reads = self.tiny_reads.on_partial_read(len);
-                    reads.map_err(|overrun| self.refuse(Violation::Overrun(overrun)))?;
+                let began = self.frame_began.take();
+                self.frame_began = self.decoder.is_mid_frame().then(|| match began {
+                    Some(began) => began,
+                    // Its beginning lay here while nobody read on; that is not the peer's time.
+                    None if self.was_away => clock::now(),
+                    None => self.now,
+                });
+                if let Some(len) = self.last_len.take() {
+                    self.note_piece(len)?;
                 }
                 return Ok(None);
             }
+            self.tiny_reads.on_frame();
             self.frame_began = None;
-            self.last_len = 0;
+            self.last_len = None;
             self.shared.note_frame();
             if self
                 .decoder
@@ -221,6 +261,7 @@ impl Reader {
             {
                 return Ok(Some(Next::Frame));
             }
+            let was_open = self.session.established().is_some();
             let event = match self.session.handle_frame(self.now, self.decoder.frame()) {
                 Ok(Event::Deliver) => {
                     self.send_answers()?;
@@ -244,20 +285,30 @@ impl Reader {
                 } => {
                     let id = correlation_id.as_deref();
                     let error = RemoteError::new(code, &message, id);
+                    self.was_away = true;
                     return Err(VstpError::ServerError(Box::new(error)));
                 }
             }
             self.send_answers()?;
-            if matches!(event, Event::Established) {
+            // PING opens a session without HELLO as any message does.
+            if matches!(event, Event::Established) || !was_open {
                 return Ok(Some(Next::Established));
             }
         }
     }
 
+    /// Notes a read that ended no frame.
+    fn note_piece(&mut self, len: usize) -> Result<(), VstpError> {
+        let reads = self.tiny_reads.on_partial_read(len);
+        reads.map_err(|overrun| self.refuse(Violation::Overrun(overrun)))
+    }
+
     /// Makes known what HELLO and WELCOME settled.
     pub(crate) fn publish_session(&self) {
         if let Some(established) = self.session.established() {
-            if let Some(limit) = established.peer_max_frame_len {
+            // spec 3.2: a peer that says nothing accepts the default.
+            let unsaid = established.has_hello().then_some(DEFAULT_MAX_FRAME_SIZE);
+            if let Some(limit) = established.peer_max_frame_len.or(unsaid) {
                 self.shared.outbox.limit_frames(limit);
             }
             self.shared.set_established(established.clone());
@@ -267,11 +318,18 @@ impl Reader {
     /// Sends what the session has to say, as far as it goes without waiting.
     fn send_answers(&mut self) -> Result<(), VstpError> {
         let mut any = false;
-        while let Some(frame) = self.session.poll_output() {
+        loop {
+            self.is_stalled = !self.shared.outbox.has_control_room();
+            if self.is_stalled {
+                break;
+            }
+            let Some(frame) = self.session.poll_output() else {
+                break;
+            };
             self.shared.outbox.push_control(frame);
             any = true;
         }
-        if any {
+        if any || self.is_stalled {
             self.flush_answers()?;
         }
         Ok(())
@@ -295,15 +353,14 @@ impl Reader {
                 self.shared.outbox.push_control(frame);
             }
         }
-        if bye.is_some() {
-            self.shared.said_bye.store(true, Ordering::Relaxed);
-            let until = clock::after(self.frame_deadline.base);
-            // The peer may be gone already; it said all it had to say.
-            let _ = self
-                .shared
-                .outbox
-                .finish(bye.as_ref(), by, Fin::Send, until);
-        }
+        self.shared.said_bye.store(true, Ordering::Relaxed);
+        let until = clock::after(self.frame_deadline.base);
+        // The peer may be gone already; it said all it had to say. Where we said goodbye before, this
+        // does nothing.
+        let _ = self
+            .shared
+            .outbox
+            .finish(bye.as_ref(), by, Fin::Send, until);
         self.shared.outbox.close(by);
         Ok(Next::End)
     }
@@ -315,10 +372,19 @@ impl Reader {
             self.was_away = false;
             self.silent_since = clock::now();
         }
+        let stall_at = if self.is_stalled {
+            let since = *self.stalled_since.get_or_insert_with(clock::now);
+            since.checked_add(self.write_timeout)
+        } else {
+            None
+        };
+        // Nothing is late that we do not read.
+        let is_reading = !self.is_stalled;
         let idle_at = self
             .idle_timeout
+            .filter(|_| is_reading)
             .and_then(|limit| self.silent_since.checked_add(limit));
-        let frame_at = self.frame_began.and_then(|began| {
+        let frame_at = self.frame_began.filter(|_| is_reading).and_then(|began| {
             began.checked_add(self.frame_deadline.allowance(self.decoder.announced_len()))
         });
         let all_sent = self.flush_answers()?;
@@ -330,12 +396,27 @@ impl Reader {
             .flatten()
             .min();
 
-        let outcome = if self.memory.resize(self.decoder.memory(), at) {
+        let outcome = if self.is_stalled {
+            self.shared.outbox.pause(clock::after_or_far(STALL_TICK));
+            Ok(ReadOutcome::TimedOut)
+        } else if self.reserve(at) {
             self.half.read(self.decoder.read_target(), at)
         } else {
             Ok(ReadOutcome::TimedOut)
         };
+        let outcome = match outcome {
+            Ok(ReadOutcome::Sealed(len)) => {
+                self.sealed_len = self.sealed_len.saturating_add(len);
+                self.note_piece(len)?;
+                if at.is_none_or(|at| clock::now() < at) {
+                    return Ok(None);
+                }
+                Ok(ReadOutcome::TimedOut)
+            }
+            other => other,
+        };
         match outcome {
+            Ok(ReadOutcome::Sealed(_)) => Ok(None),
             Ok(ReadOutcome::Bytes(len)) => {
                 self.decoder.on_read(len);
                 self.now = clock::now();
@@ -343,10 +424,14 @@ impl Reader {
                 self.shared.note_received(self.now, len);
                 let sent = self.shared.outbox.frames_sent.load(Ordering::Relaxed);
                 self.session.note_frames_sent(sent);
-                self.last_len = len;
+                let counted = len.min(self.sealed_len);
+                self.sealed_len -= counted;
+                self.last_len = Some(len - counted).filter(|len| *len > 0);
                 Ok(None)
             }
-            Ok(ReadOutcome::End(StreamEnd::Fin)) if self.is_told_to_drain() => {
+            Ok(ReadOutcome::End(StreamEnd::Fin))
+                if self.is_told_to_drain() && self.shared.aborted.get().is_none() =>
+            {
                 Ok(Some(Next::Draining))
             }
             Ok(ReadOutcome::End(end)) => {
@@ -362,8 +447,14 @@ impl Reader {
                 }
             }
             Ok(ReadOutcome::TimedOut) => {
+                if let Some(by) = self.shared.aborted.get() {
+                    return Err(VstpError::ConnectionClosed(*by));
+                }
                 let now = clock::now();
                 let over = |at: Option<Instant>| at.is_some_and(|at| now >= at);
+                if over(stall_at) {
+                    return Err(self.expire(TimeoutKind::Send));
+                }
                 if over(frame_at) {
                     return Err(self.expire(TimeoutKind::Frame));
                 }
@@ -385,6 +476,14 @@ impl Reader {
                 Err(error)
             }
         }
+    }
+
+    /// Takes the memory that the decoder holds from the budget; `false` when it is not there yet.
+    fn reserve(&mut self, until: Option<Instant>) -> bool {
+        // An end from another thread does not wake who waits here, so nobody waits for long.
+        let soon = clock::after_or_far(MEMORY_TICK);
+        let until = until.map_or(soon, |at| at.min(soon));
+        self.memory.resize(self.decoder.memory(), Some(until))
     }
 
     /// A deadline of the protocol has passed: the peer is told, as far as it takes it at once.
@@ -441,7 +540,7 @@ impl Reader {
         while total < FAREWELL_LEN {
             sink.clear();
             match self.half.read(&mut sink, until) {
-                Ok(ReadOutcome::Bytes(len)) => total += len,
+                Ok(ReadOutcome::Bytes(len) | ReadOutcome::Sealed(len)) => total += len,
                 _ => return,
             }
         }
@@ -474,5 +573,171 @@ fn closed_by(closed: Closed) -> ClosedBy {
         Closed::PeerWithoutBye => ClosedBy::PeerWithoutBye,
         Closed::Truncated => ClosedBy::Truncated,
         Closed::Reset => ClosedBy::Reset,
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "dev-certs")]
+mod tests {
+    use super::super::client::VstpTcpClient;
+    use super::super::outbox::{Framing, Outbox};
+    use super::*;
+    use crate::net::socket::Transport;
+    use crate::net::stream;
+    use crate::net::tls::{TlsSession, dev};
+    use crate::proto::error::Overrun;
+    use crate::proto::session::{Security, SessionConfig};
+    use crate::wire::Trailer;
+    use std::io::{self, IoSlice};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// A socket that is read a few bytes at a time, however many have arrived.
+    #[derive(Debug)]
+    struct Drip {
+        stream: TcpStream,
+        piece: usize,
+    }
+
+    impl Transport for Drip {
+        fn recv(&self, into: &mut Vec<u8>, wait: bool) -> io::Result<usize> {
+            // Its capacity is exact: vectors of bytes are, up to a multiple of one.
+            let mut piece = Vec::with_capacity(self.piece.min(into.capacity() - into.len()));
+            let len = Transport::recv(&self.stream, &mut piece, wait)?;
+            into.extend_from_slice(&piece);
+            Ok(len)
+        }
+
+        fn send(&self, parts: &[IoSlice<'_>], wait: bool) -> io::Result<usize> {
+            Transport::send(&self.stream, parts, wait)
+        }
+
+        fn set_recv_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+            self.stream.set_recv_timeout(timeout)
+        }
+
+        fn set_send_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+            self.stream.set_send_timeout(timeout)
+        }
+
+        fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+            Transport::shutdown(&self.stream, how)
+        }
+    }
+
+    /// What a server finds that reads `piece` bytes at a time of a client that sends `frames`: how
+    /// many arrived, the error if there was one, and what the client heard last.
+    fn drip(tls: bool, piece: usize, frames: &[Frame]) -> (usize, Option<VstpError>, VstpError) {
+        let certs = dev::generate().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let config = TcpConfig::default();
+        let server = || {
+            let (stream, _) = listener.accept().unwrap();
+            let addrs = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+            let transport: Arc<dyn Transport> = Arc::new(Drip { stream, piece });
+            let until = clock::after(LONG);
+            let (read, write) = if tls {
+                let session = TlsSession::server(&certs.server().unwrap()).unwrap();
+                stream::tls(Arc::clone(&transport), session, Duration::ZERO, until).unwrap()
+            } else {
+                stream::plain(Arc::clone(&transport), Duration::ZERO)
+            };
+            let framing = Framing {
+                trailer: if tls {
+                    Trailer::WhenFlagged
+                } else {
+                    Trailer::Always
+                },
+                max_header_count: 128,
+                write_deadline: config.write_deadline,
+                queue_count: 1,
+                queue_len: 1,
+            };
+            let outbox = Outbox::new(write, framing, config.limits.max_frame_len);
+            let shared = Arc::new(Shared::new(transport, outbox, addrs, None));
+            let session = SessionConfig {
+                features: config.features.clone(),
+                max_frame_len: config.limits.max_frame_len,
+                hello: true,
+                require_hello: true,
+                auth_token: None,
+            };
+            let security = if tls {
+                Security::Tls
+            } else {
+                Security::Plaintext
+            };
+            let session = Session::server(session, security, 1);
+            let mut reader = Reader::new(read, session, shared, &config);
+            let mut count = 0;
+            loop {
+                match reader.next(until) {
+                    Ok(Next::Frame) => count += 1,
+                    Ok(Next::End | Next::TimedOut) => return (count, None),
+                    Ok(_) => {}
+                    Err(error) => return (count, Some(error)),
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let serving = scope.spawn(server);
+            let mut client = if tls {
+                VstpTcpClient::connect(addr, &certs.client().unwrap()).unwrap()
+            } else {
+                VstpTcpClient::connect_plain(addr).unwrap()
+            };
+            let sent = frames.iter().try_for_each(|frame| client.send(frame));
+            let heard = match sent.and_then(|()| client.close_sending()) {
+                Ok(()) | Err(VstpError::ConnectionClosed(_)) => client.recv_timeout(LONG),
+                Err(error) => Err(error),
+            };
+            let heard = heard.err();
+            let (count, error) = serving.join().unwrap();
+            let clean = VstpError::ConnectionClosed(ClosedBy::Peer(None));
+            (count, error, heard.unwrap_or(clean))
+        })
+    }
+
+    #[test]
+    fn b12_a_mebibyte_in_single_bytes_is_cut_over_plaintext_and_over_tls() {
+        let attack = [Frame::data(vec![7; 1 << 20])];
+        for tls in [false, true] {
+            let (count, error, heard) = drip(tls, 1, &attack);
+            assert_eq!(count, 0);
+            assert!(
+                matches!(
+                    error,
+                    Some(VstpError::Protocol(Violation::Overrun(Overrun::TinyReads)))
+                ),
+                "TLS: {tls} {error:?}"
+            );
+            assert!(
+                matches!(&heard, VstpError::ServerError(e) if e.code == ErrorCode::Calm)
+                    || matches!(heard, VstpError::ConnectionClosed(_)),
+                "{heard:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn b12_less_than_64_kib_in_single_bytes_arrives() {
+        let honest = [Frame::data(vec![7; 30_000]), Frame::data(vec![8; 30_000])];
+        for tls in [false, true] {
+            let (count, error, _) = drip(tls, 1, &honest);
+            assert!(error.is_none(), "TLS: {tls} {error:?}");
+            assert_eq!(count, 2);
+        }
+    }
+
+    #[test]
+    fn b12_a_mebibyte_in_pieces_of_20_bytes_arrives() {
+        let honest = [Frame::data(vec![7; 1 << 20])];
+        for tls in [false, true] {
+            let (count, error, _) = drip(tls, 20, &honest);
+            assert!(error.is_none(), "TLS: {tls} {error:?}");
+            assert_eq!(count, 1);
+        }
     }
 }

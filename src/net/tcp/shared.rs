@@ -37,6 +37,9 @@ pub(crate) struct Shared {
     pub(crate) bytes_received: AtomicU64,
     /// Milliseconds after `base` at which the handler that is running was called, and one; 0: none.
     handler_since: AtomicU64,
+    /// Calls of the handler so far, and the last of them that was told of as slow.
+    handler_calls: AtomicU64,
+    handler_told: AtomicU64,
     base: Instant,
     /// Milliseconds after `base` at which bytes were last received.
     last_received: AtomicU64,
@@ -76,6 +79,8 @@ impl Shared {
             frames_received: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             handler_since: AtomicU64::new(0),
+            handler_calls: AtomicU64::new(0),
+            handler_told: AtomicU64::new(0),
             base: clock::now(),
             last_received: AtomicU64::new(0),
             belongings: Mutex::default(),
@@ -118,20 +123,39 @@ impl Shared {
         let since = clock::now()
             .saturating_duration_since(self.base)
             .as_millis() as u64;
-        self.handler_since.store(since + 1, Ordering::Relaxed);
+        // Only the thread of the connection counts. The number changes while there is no time, so a
+        // time belongs to the number that is the same before and after it.
+        let calls = self.handler_calls.load(Ordering::Relaxed) + 1;
+        self.handler_calls.store(calls, Ordering::Release);
+        self.handler_since.store(since + 1, Ordering::Release);
     }
 
     pub(crate) fn handler_ended(&self) {
-        self.handler_since.store(0, Ordering::Relaxed);
+        self.handler_since.store(0, Ordering::Release);
     }
 
     /// How long the handler has been running, if one is.
     pub(crate) fn handler_time(&self, now: Instant) -> Option<Duration> {
-        let since = self.handler_since.load(Ordering::Relaxed).checked_sub(1)?;
+        let since = self.handler_since.load(Ordering::Acquire).checked_sub(1)?;
         Some(
             now.saturating_duration_since(self.base)
                 .saturating_sub(Duration::from_millis(since)),
         )
+    }
+
+    /// How long the handler has been running, if that is over the limit; once for each call of it.
+    /// Asked by one thread.
+    pub(crate) fn slow_handler(&self, now: Instant, limit: Duration) -> Option<Duration> {
+        // The number before and after the time: where a call has ended and another begun in between,
+        // they differ, and the next look will do.
+        let call = self.handler_calls.load(Ordering::Acquire);
+        let elapsed = self.handler_time(now).filter(|time| *time >= limit)?;
+        let is_same = self.handler_calls.load(Ordering::Acquire) == call;
+        if !is_same || self.handler_told.load(Ordering::Relaxed) == call {
+            return None;
+        }
+        self.handler_told.store(call, Ordering::Relaxed);
+        Some(elapsed)
     }
 
     pub(crate) fn stats(&self) -> ConnectionStats {
@@ -166,20 +190,17 @@ impl Shared {
 
     /// Starts the thread behind the senders, if it does not run yet.
     pub(crate) fn start_writer(self: &Arc<Self>) -> std::io::Result<()> {
-        let mut belongings = self.belongings();
-        if belongings
-            .writer_thread
-            .as_ref()
-            .is_some_and(|thread| !thread.is_finished())
-        {
+        if !self.outbox.claim_writer() {
             return Ok(());
         }
         let shared = Arc::clone(self);
         let thread = std::thread::Builder::new()
             .name("vstp-writer".to_owned())
             .stack_size(128 * 1024)
-            .spawn(move || shared.outbox.run_writer())?;
-        belongings.writer_thread = Some(thread);
+            .spawn(move || shared.outbox.run_writer())
+            .inspect_err(|_| self.outbox.unclaim_writer())?;
+        // One that was here before has ended, or is about to without touching anything.
+        self.belongings().writer_thread = Some(thread);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use crate::proto::code::ErrorCode;
 use crate::proto::keys;
-use crate::wire::{Frame, FrameType};
+use crate::wire::{FixedHeader, Frame, FrameType};
 
 /// BYE (spec 3.6).
 #[must_use]
@@ -14,10 +14,16 @@ pub fn bye_frame(code: Option<ErrorCode>) -> Frame {
     }
 }
 
-/// ERR (spec 3.7); the message is cut to what ERR may carry.
+/// The smallest limit of frames that a peer may announce (spec 3.2), less the fixed header, the trailer
+/// and the lengths of two headers: room for their keys and values, and the message.
+const ROOM: usize = 1024 - FixedHeader::LEN - 4 - 2 * 2;
+
+/// ERR (spec 3.7); the message is cut so that every peer accepts the frame.
 #[must_use]
 pub fn error_frame(code: ErrorCode, message: &str, correlation_id: Option<&[u8]>) -> Frame {
-    let mut end = message.len().min(1024);
+    let id_len = correlation_id.map_or(0, |id| keys::CORRELATION_ID.len() + id.len());
+    let room = ROOM.saturating_sub(keys::CODE.len() + code.as_str().len() + id_len);
+    let mut end = message.len().min(room);
     while !message.is_char_boundary(end) {
         end -= 1;
     }

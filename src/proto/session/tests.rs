@@ -508,11 +508,21 @@ fn the_ends_of_a_stream_can_be_told_apart() {
 
 #[test]
 fn an_err_frame_fits_its_limit_and_keeps_characters_whole() {
-    let frame = error_frame(ErrorCode::Handler, &"ö".repeat(600), Some(b"id"));
-    assert_eq!(frame.payload.len(), 1024);
-    assert!(std::str::from_utf8(&frame.payload).is_ok());
-    let frame = error_frame(ErrorCode::Handler, &format!("x{}", "ö".repeat(600)), None);
-    assert_eq!(frame.payload.len(), 1023);
+    for (message, id) in [
+        ("ö".repeat(600), Some(&b"id"[..])),
+        (format!("x{}", "ö".repeat(600)), None),
+        ("x".repeat(2000), Some(&[b'i'; 255][..])),
+    ] {
+        let frame = error_frame(ErrorCode::Handler, &message, id);
+        assert!(std::str::from_utf8(&frame.payload).is_ok());
+        let limits = Limits::default();
+        let len = wire::encoded_len(frame.as_ref(), Trailer::Always, &limits);
+        let len = len.expect("it can be sent");
+        assert!(
+            (1021..=1024).contains(&len),
+            "{len}: what every peer accepts, and no less"
+        );
+    }
 }
 
 #[test]

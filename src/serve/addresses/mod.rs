@@ -123,6 +123,9 @@ impl From<IpAddr> for Key {
     }
 }
 
+/// A longer span than a server runs, and short enough for the clock.
+const MAX_WINDOW: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 impl Addresses {
     /// An empty table with these limits.
     #[must_use]
@@ -132,6 +135,7 @@ impl Addresses {
 
     fn with_capacity(limits: AddressLimits, capacity: usize) -> Self {
         let rate = limits.rate.and_then(|(count, window)| {
+            let window = window.min(MAX_WINDOW);
             let step = window.checked_div(count)?;
             (!step.is_zero()).then_some(Rate { step, window })
         });

@@ -238,3 +238,14 @@ fn the_table_agrees_with_itself_after_any_sequence() {
     addresses.forget_old(now + Duration::from_secs(60));
     assert!(addresses.is_empty());
 }
+
+#[test]
+fn h03_a_span_beyond_the_clock_neither_panics_nor_refuses_the_first() {
+    for window in [Duration::MAX, Duration::MAX / 2] {
+        let addresses = Addresses::new(limits(64, Some((1, window))));
+        let now = clock::now();
+        assert_eq!(visit(&addresses, v4(1), now), Ok(()));
+        let second = visit(&addresses, v4(1), now);
+        assert_eq!(second, Err(AddressRefusal::TooFast));
+    }
+}

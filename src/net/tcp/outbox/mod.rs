@@ -10,6 +10,8 @@
 //!   reader      takes it only if it is free      ──┘    (reader: what fits without waiting)
 //! ```
 
+mod queue;
+
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::net::clock;
 use crate::net::stream::WriteHalf;
@@ -26,7 +28,7 @@ use std::time::{Duration, Instant};
 const COPY_LEN: usize = 16 * 1024;
 /// Queued frames are written together up to this length (bytes).
 const BATCH_LEN: usize = 64 * 1024;
-/// Control frames that may wait. The session's budget keeps honest peers far below it.
+/// Control frames that may wait; with so many, reading stops until some have left.
 const MAX_CONTROL_COUNT: usize = 64;
 /// What a frame counts at least in the queue's bytes: empty frames are not free.
 const MIN_CHARGE: usize = 256;
@@ -77,6 +79,8 @@ struct State {
     queue: VecDeque<Frame>,
     queue_charge: usize,
     senders: usize,
+    /// The thread `vstp-writer` runs, or is being started.
+    has_writer: bool,
     /// Threads that wait for the half. Waking nobody costs a system call all the same, and nearly
     /// always nobody waits.
     waiting: usize,
@@ -122,6 +126,7 @@ impl Outbox {
                 queue: VecDeque::new(),
                 queue_charge: 0,
                 senders: 0,
+                has_writer: false,
                 waiting: 0,
                 closed: None,
             }),
@@ -194,7 +199,9 @@ impl Outbox {
         let mut writer = self.acquire(until)?;
         let mut parts = [encoded, payload, trailer].map(IoSlice::new);
         let result = writer.half.write(&mut parts, until);
-        self.note_sent(frames, len);
+        if result.is_ok() {
+            self.note_sent(frames, len);
+        }
         self.release(writer, result)
     }
 
@@ -271,7 +278,8 @@ impl Outbox {
                 return result;
             }
             drop(state);
-            result = self.write_control(&mut writer);
+            // A frame that was refused stays refused, whatever becomes of these.
+            result = self.write_control(&mut writer).and(result);
         }
     }
 
@@ -281,7 +289,7 @@ impl Outbox {
         let until = self.write_until(0);
         control
             .iter()
-            .try_for_each(|frame| self.write_frame(writer, frame.as_ref(), until))
+            .try_for_each(|frame| or_skipped(self.write_frame(writer, frame.as_ref(), until)))
     }
 
     fn put_back(&self, mut state: MutexGuard<'_, State>, writer: Box<Writer>) {
@@ -316,28 +324,52 @@ impl Outbox {
 
     /// Sends queued control frames as far as the system takes them at once.
     ///
-    /// `false` when some remain: the caller asks again soon. When somebody else is writing, that
-    /// one sends them, and there is nothing to ask for.
+    /// `false` when some remain: the caller asks again soon. What the system did not take before goes
+    /// first, and no more is made into bytes until it has: a peer that does not read costs no memory.
     pub(crate) fn try_flush_control(&self) -> Result<bool, VstpError> {
-        let (mut writer, control) = {
+        let mut writer = {
             let mut state = self.lock();
             if state.closed.is_some() {
                 return Ok(true);
             }
-            let idle = state.control.is_empty()
-                && state
-                    .half
-                    .as_ref()
-                    .is_none_or(|writer| !writer.half.has_pending());
-            let Some(writer) = state.half.take_if(|_| !idle) else {
-                return Ok(true);
-            };
-            (writer, std::mem::take(&mut state.control))
+            let none = state.control.is_empty();
+            match state.half.take() {
+                // Whoever is writing sends them; but one that does not wait may miss the last.
+                None => return Ok(none),
+                Some(writer) if none && !writer.half.has_pending() => {
+                    state.half = Some(writer);
+                    return Ok(true);
+                }
+                Some(writer) => writer,
+            }
         };
-        let result = self.queue_control(&mut writer, &control);
+        let result = writer.half.try_flush().and_then(|done| {
+            if !done {
+                return Ok(false);
+            }
+            let control = std::mem::take(&mut self.lock().control);
+            self.queue_control(&mut writer, &control)
+        });
         let done = matches!(result, Ok(true));
         self.release_unflushed(writer, result.map(|_| ()))?;
         Ok(done)
+    }
+
+    /// Whether a control frame can be queued. If not, whoever has one waits, and so reads no more.
+    pub(crate) fn has_control_room(&self) -> bool {
+        let state = self.lock();
+        state.closed.is_some() || state.control.len() < MAX_CONTROL_COUNT
+    }
+
+    /// Waits until then, or until the box closes.
+    pub(crate) fn pause(&self, until: Instant) {
+        let mut state = self.lock();
+        while state.closed.is_none() {
+            match wait(&self.room, state, Some(until)) {
+                Ok(again) => state = again,
+                Err(_) => return,
+            }
+        }
     }
 
     fn queue_control(&self, writer: &mut Writer, control: &[Frame]) -> Result<bool, VstpError> {
@@ -392,12 +424,12 @@ impl Outbox {
             )
         };
         self.wake_all();
-        let frames = control.iter().chain(&queue).chain(last);
-        let mut result = Ok(());
-        for frame in frames {
-            if result.is_ok() {
-                result = self.write_frame(&mut writer, frame.as_ref(), until);
-            }
+        let mut result = control
+            .iter()
+            .chain(&queue)
+            .try_for_each(|frame| or_skipped(self.write_frame(&mut writer, frame.as_ref(), until)));
+        if let (Ok(()), Some(last)) = (&result, last) {
+            result = self.write_frame(&mut writer, last.as_ref(), until);
         }
         writer.half.queue_close_notify();
         if result.is_ok() {
@@ -414,9 +446,10 @@ impl Outbox {
     pub(crate) fn finish_now(&self, last: Option<&Frame>, by: ClosedBy) {
         let (writer, control) = {
             let mut state = self.lock();
-            if state.closed.replace(by).is_some() {
+            if state.closed.is_some() {
                 return;
             }
+            state.closed = Some(by);
             (state.half.take(), std::mem::take(&mut state.control))
         };
         self.wake_all();
@@ -441,127 +474,6 @@ impl Outbox {
     pub(crate) fn closed(&self) -> Option<ClosedBy> {
         self.lock().closed
     }
-
-    // The queue behind `Sender`.
-
-    pub(crate) fn add_sender(&self) {
-        self.lock().senders += 1;
-    }
-
-    pub(crate) fn remove_sender(&self) {
-        self.lock().senders -= 1;
-        self.work.notify_all();
-    }
-
-    /// Queues a frame; waits for room until `until`, or not at all.
-    pub(crate) fn enqueue(
-        &self,
-        frame: Frame,
-        until: Option<Option<Instant>>,
-    ) -> Result<(), (Frame, VstpError)> {
-        let len = match wire::encoded_len(frame.as_ref(), self.framing.trailer, &self.limits()) {
-            Ok(len) => len,
-            Err(error) => return Err((frame, error.into())),
-        };
-        let charge = len.max(MIN_CHARGE);
-        let mut state = self.lock();
-        loop {
-            if let Some(by) = state.closed {
-                return Err((frame, VstpError::ConnectionClosed(by)));
-            }
-            // One frame always fits an empty queue, however large it is.
-            let fits = state.queue.is_empty()
-                || (state.queue.len() < self.framing.queue_count
-                    && state.queue_charge + charge <= self.framing.queue_len);
-            if fits {
-                state.queue_charge += charge;
-                state.queue.push_back(frame);
-                drop(state);
-                self.work.notify_one();
-                return Ok(());
-            }
-            let Some(until) = until else {
-                return Err((frame, VstpError::Backpressure));
-            };
-            state = match wait(&self.room, state, until) {
-                Ok(state) => state,
-                Err(_) => return Err((frame, VstpError::Timeout(TimeoutKind::Send))),
-            };
-        }
-    }
-
-    /// The body of the thread `vstp-writer`: writes what is queued until the box closes, or the
-    /// last sender is gone and the queue is empty.
-    pub(crate) fn run_writer(&self) {
-        while let Some((mut writer, batch)) = self.next_batch() {
-            let mut result = Ok(());
-            let mut frames = batch.iter();
-            let mut next = frames.next();
-            while let (Some(frame), true) = (next, result.is_ok()) {
-                // Small frames go out together, a large one from where it is.
-                if frame.payload.len() >= COPY_LEN {
-                    let until = self.write_until(frame.payload.len());
-                    result = self.write_frame(&mut writer, frame.as_ref(), until);
-                    next = frames.next();
-                    continue;
-                }
-                let Writer { half, scratch } = &mut *writer;
-                scratch.clear();
-                let (trailer, limits) = (self.framing.trailer, self.limits());
-                let mut count = 0;
-                while let Some(frame) = next.filter(|f| f.payload.len() < COPY_LEN) {
-                    if scratch.len() >= BATCH_LEN {
-                        break;
-                    }
-                    // Checked when it was queued; the limit does not fall afterwards.
-                    if wire::encode(frame.as_ref(), trailer, &limits, scratch).is_ok() {
-                        count += 1;
-                    }
-                    next = frames.next();
-                }
-                self.note_sent(count, scratch.len());
-                result = half.write(
-                    &mut [IoSlice::new(scratch)],
-                    self.write_until(scratch.len()),
-                );
-                if result.is_ok() {
-                    result = self.write_control(&mut writer);
-                }
-            }
-            if self.release(writer, result).is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Waits until frames are queued and the write half is free; takes both.
-    fn next_batch(&self) -> Option<(Box<Writer>, VecDeque<Frame>)> {
-        let mut state = self.lock();
-        loop {
-            if state.closed.is_some() || (state.senders == 0 && state.queue.is_empty()) {
-                return None;
-            }
-            if state.queue.is_empty() {
-                state = self
-                    .work
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
-            } else if let Some(writer) = state.half.take() {
-                state.queue_charge = 0;
-                let batch = std::mem::take(&mut state.queue);
-                drop(state);
-                self.room.notify_all();
-                return Some((writer, batch));
-            } else {
-                state.waiting += 1;
-                state = self
-                    .free
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
-                state.waiting -= 1;
-            }
-        }
-    }
 }
 
 /// Waits for a signal; the guard comes back as an error once the deadline has passed.
@@ -580,3 +492,14 @@ fn wait<'a>(
     let waited = signal.wait_timeout(state, left);
     Ok(waited.unwrap_or_else(PoisonError::into_inner).0)
 }
+
+/// A frame that the peer has said it does not accept is left out; it concerns no other frame.
+fn or_skipped(result: Result<(), VstpError>) -> Result<(), VstpError> {
+    match result {
+        Err(VstpError::Encode(_) | VstpError::FrameTooLarge { .. }) => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! [`Running`]: a socket with its two threads, from binding to the last join.
+
+use super::config::UdpConfig;
+use super::core::Core;
+use super::driver::Driver;
+use crate::error::VstpError;
+use crate::net::clock;
+use crate::proto::datagram::AnswerLimit;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// Owns the threads of a socket: dropping it closes the socket and joins them.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) driver: Arc<Driver>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Running {
+    /// Binds a socket and starts its threads.
+    pub(crate) fn start(
+        addr: SocketAddr,
+        mut config: UdpConfig,
+        is_server: bool,
+    ) -> Result<Self, VstpError> {
+        config.validate()?;
+        config.endpoint.accept_sessions = is_server;
+        if is_server && config.endpoint.answer_limit == AnswerLimit::Unlimited {
+            config.endpoint.answer_limit = AnswerLimit::Times(3);
+        }
+        let driver = Arc::new(Driver::new(addr, config)?);
+        let running = Self {
+            driver,
+            threads: Mutex::default(),
+        };
+        running.spawn("vstp-udp-recv", Driver::receive_loop)?;
+        running.spawn("vstp-udp-timer", Driver::timer_loop)?;
+        Ok(running)
+    }
+
+    fn spawn(&self, name: &str, body: fn(&Driver)) -> Result<(), VstpError> {
+        let driver = Arc::clone(&self.driver);
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(256 * 1024)
+            .spawn(move || body(&driver))
+            .map_err(VstpError::Io)?;
+        self.threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(thread);
+        Ok(())
+    }
+
+    /// Says goodbye in all sessions, waits for their ends until `until`, closes the socket and joins
+    /// the threads. A second call finds nothing to do.
+    pub(crate) fn close(&self, until: Instant) {
+        let driver = &self.driver;
+        driver.with(|core| {
+            for peer in core.endpoint.session_addrs() {
+                core.endpoint.close(clock::now(), peer);
+            }
+        });
+        let all_ended = |core: &mut Core| core.endpoint.session_addrs().is_empty().then_some(());
+        // Those that did not answer end by their own deadline.
+        let _ = driver.wait_for(Some(until), all_ended);
+        driver.close();
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A thread that ended by a panic has said so on stderr.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.close(clock::now());
+    }
+}

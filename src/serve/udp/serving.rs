@@ -1,0 +1,118 @@
+//! [`Serving`]: a UDP server at work, from its first worker to the last join.
+
+use super::super::handle::ShutdownReport;
+use super::super::lifecycle::Lifecycle;
+use crate::net::clock;
+use crate::net::udp::running::Running;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long handlers that ran over the grace get to notice.
+pub(super) const CUT_OFF: Duration = Duration::from_millis(200);
+
+thread_local! {
+    /// Set on worker threads, which cannot wait for themselves.
+    pub(super) static IS_WORKER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A UDP server at work.
+#[derive(Debug)]
+pub(super) struct Serving {
+    pub(super) running: Arc<Running>,
+    pub(super) lifecycle: Lifecycle,
+    /// Handlers that are running now.
+    pub(super) busy: AtomicUsize,
+    pub(super) panics: AtomicU64,
+    /// A handler has ended.
+    pub(super) ended: Signal,
+    pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) report: Mutex<Option<ShutdownReport>>,
+}
+
+/// Wakes whoever waits for handlers to end. Nothing is counted: who waits looks itself.
+#[derive(Debug, Default)]
+pub(super) struct Signal {
+    /// Protects nothing but the wait itself.
+    lock: Mutex<()>,
+    condvar: Condvar,
+    waiters: AtomicUsize,
+}
+
+impl Signal {
+    pub(super) fn notify(&self) {
+        if self.waiters.load(Ordering::Acquire) > 0 {
+            drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+            self.condvar.notify_all();
+        }
+    }
+
+    /// Waits until `done` or the deadline; whether it is done.
+    fn wait(&self, until: Instant, mut done: impl FnMut() -> bool) -> bool {
+        self.waiters.fetch_add(1, Ordering::AcqRel);
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = loop {
+            if done() {
+                break true;
+            }
+            let left = until.saturating_duration_since(clock::now());
+            if left.is_zero() {
+                break false;
+            }
+            // The queue of messages has no signal of its own, so it is looked at again.
+            let wait = left.min(Duration::from_millis(20));
+            let waited = self.condvar.wait_timeout(lock, wait);
+            lock = waited.unwrap_or_else(PoisonError::into_inner).0;
+        };
+        self.waiters.fetch_sub(1, Ordering::AcqRel);
+        result
+    }
+}
+
+impl Serving {
+    pub(super) fn new(running: Arc<Running>, lifecycle: Lifecycle) -> Self {
+        Self {
+            running,
+            lifecycle,
+            busy: AtomicUsize::new(0),
+            panics: AtomicU64::new(0),
+            ended: Signal::default(),
+            threads: Mutex::default(),
+            report: Mutex::default(),
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.busy.load(Ordering::Acquire) == 0 && self.running.driver.inbox_is_empty()
+    }
+
+    /// Waits for the handlers, says goodbye, closes the socket, joins the threads.
+    pub(super) fn finish(&self, until: Instant) -> ShutdownReport {
+        let sessions = self.running.driver.session_count();
+        self.ended.wait(until, || self.is_quiet());
+        let goodbye = until.max(clock::after_or_far(CUT_OFF));
+        self.running.close(goodbye);
+        let end = clock::after_or_far(CUT_OFF);
+        self.ended
+            .wait(end, || self.busy.load(Ordering::Acquire) == 0);
+        let stuck = self.busy.load(Ordering::Acquire);
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A stuck handler keeps its thread; it ends when the handler returns.
+            if stuck == 0 || thread.is_finished() {
+                let _ = thread.join();
+            }
+        }
+        let report = ShutdownReport {
+            connections: sessions,
+            cut_off: 0,
+            stuck,
+        };
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+        self.lifecycle.close();
+        report
+    }
+}
