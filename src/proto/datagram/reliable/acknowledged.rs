@@ -101,6 +101,7 @@ impl Reliable {
             let sample = self.sample.take();
             if let Some(sample) = sample {
                 self.rtt.sample(sample);
+                self.backoff = 0;
             }
             self.timeouts = 0;
             self.timer_from = now;
