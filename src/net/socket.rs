@@ -206,7 +206,8 @@ impl ReadSocket {
             if clock::now() >= until {
                 return Ok(None);
             }
-            std::hint::spin_loop();
+            // The other end may need this very core.
+            std::thread::yield_now();
         }
     }
 }

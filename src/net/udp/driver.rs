@@ -135,22 +135,23 @@ impl Driver {
         };
         let mut out = std::mem::take(&mut *spare());
         let max_segments = self.socket.max_segments();
-        loop {
+        let mut is_drained = false;
+        while !is_drained {
             let mut core = self.lock();
             core.gathered = 0;
             core.gather_until = None;
             let transmit = core
                 .endpoint
                 .poll_transmit(clock::now(), max_segments, &mut out);
+            is_drained = core.endpoint.is_drained();
+            let wake = is_drained && self.arm(&mut core);
+            drop(core);
+            if wake {
+                self.timer.notify_one();
+            }
             let Some(transmit) = transmit else {
-                let wake = self.arm(&mut core);
-                drop(core);
-                if wake {
-                    self.timer.notify_one();
-                }
                 break;
             };
-            drop(core);
             if let Err(error) = self.socket.send(transmit.to, &out, transmit.segment_len) {
                 // As good as lost on the way: what matters is sent again.
                 self.send_errors.fetch_add(1, Ordering::Relaxed);

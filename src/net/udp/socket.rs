@@ -171,7 +171,8 @@ impl Socket {
         };
         let mut fds = [PollFd::new(&self.io, PollFlags::IN)];
         while poll(&mut fds, Some(&now)) == Ok(0) && clock::now() < until {
-            std::hint::spin_loop();
+            // The other end may need this very core.
+            std::thread::yield_now();
         }
     }
 

@@ -201,12 +201,16 @@ impl Reassembly {
         self.sets.get_mut(&frag_id)
     }
 
-    /// The sets whose acknowledgement is due.
+    /// The sets to acknowledge now: none until one is due, then all with something new. What is told of
+    /// one set makes earlier fragments of another look lost.
     pub(super) fn due(&mut self, now: Instant) -> impl Iterator<Item = (u64, &mut Set)> {
-        let is_due = move |set: &Set| set.ack_now || set.ack_at.is_some_and(|at| at <= now);
+        let is_due =
+            |set: &Set| set.wants_ack && (set.ack_now || set.ack_at.is_some_and(|at| at <= now));
+        let any = self.sets.values().any(is_due);
+        let has_news = move |set: &Set| set.wants_ack && (set.ack_now || set.ack_at.is_some());
         self.sets
             .iter_mut()
-            .filter(move |(_, set)| set.wants_ack && is_due(set))
+            .filter(move |(_, set)| any && has_news(set))
             .map(|(id, set)| (*id, set))
     }
 

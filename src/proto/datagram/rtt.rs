@@ -8,7 +8,6 @@ pub(super) struct Rtt {
     smoothed: Option<Duration>,
     variation: Duration,
     latest: Duration,
-    min: Duration,
     initial_rto: Duration,
     min_rto: Duration,
     max_rto: Duration,
@@ -22,7 +21,6 @@ impl Rtt {
             smoothed: None,
             variation: Duration::ZERO,
             latest: Duration::ZERO,
-            min: Duration::MAX,
             initial_rto,
             min_rto,
             max_rto,
@@ -32,7 +30,6 @@ impl Rtt {
     /// Takes a sample (RFC 6298 2.2, 2.3).
     pub(super) fn sample(&mut self, sample: Duration) {
         self.latest = sample;
-        self.min = self.min.min(sample);
         match self.smoothed {
             None => {
                 self.smoothed = Some(sample);
@@ -50,12 +47,6 @@ impl Rtt {
     #[must_use]
     pub(super) const fn smoothed(&self) -> Option<Duration> {
         self.smoothed
-    }
-
-    /// The smallest sample, once there was one.
-    #[must_use]
-    pub(super) fn min(&self) -> Option<Duration> {
-        self.smoothed.map(|_| self.min)
     }
 
     /// How long to wait for an answer after `timeouts` timeouts in a row: doubled for each.
@@ -98,7 +89,6 @@ mod tests {
         rtt.sample(200 * MS);
         // RTTVAR = 3/4 * 50 + 1/4 * 100 = 62.5 ms, SRTT = 7/8 * 100 + 1/8 * 200 = 112.5 ms.
         assert_eq!(rtt.rto(0), Duration::from_micros(112_500 + 4 * 62_500));
-        assert_eq!(rtt.min(), Some(100 * MS));
     }
 
     #[test]

@@ -286,9 +286,9 @@ impl Endpoint {
             let inner = Inner::new(head, frame.payload);
             Outgoing::Set(frag_id, Box::new(Set::new(msg_id, inner, cut)))
         };
-        let jitter = self.secret.u64();
-        let (config, peers) = (&self.config, &mut self.peers);
-        if let Some(peer) = peers.get_mut(index).and_then(Option::as_deref_mut) {
+        let (config, secret) = (&self.config, &mut self.secret);
+        if let Some(peer) = self.peers.get_mut(index).and_then(Option::as_deref_mut) {
+            let jitter = || secret.u64();
             peer.reliable(config, jitter, now).queue(msg_id, outgoing);
         }
         self.next_msg_id += 1;
@@ -466,18 +466,29 @@ impl Endpoint {
             };
             if let Some(peer) = self.peers.get_mut(index).and_then(Option::as_deref_mut) {
                 let to = peer.addr;
-                let segment_len = peer.poll_transmit(now, max_segments, out, &mut shared);
-                if let Some(segment_len) = segment_len {
+                let polled = peer.poll_transmit(now, max_segments, out, &mut shared);
+                if let Some((segment_len, true)) = polled {
                     // The next call is another peer's turn.
                     self.active.rotate_left(1);
                     return Some(Transmit { to, segment_len });
                 }
                 peer.is_active = false;
+                if let Some((segment_len, false)) = polled {
+                    self.active.pop_front();
+                    self.schedule(now, index);
+                    return Some(Transmit { to, segment_len });
+                }
             }
             self.active.pop_front();
             self.schedule(now, index);
         }
         None
+    }
+
+    /// Whether [`Self::poll_transmit`] has nothing more.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.stray.is_empty() && self.active.is_empty()
     }
 
     fn schedule(&mut self, now: Instant, index: usize) {

@@ -62,6 +62,8 @@ pub(crate) struct Peer {
     closing: Option<Closing>,
     control: Budget,
     answers: AnswerCredit,
+    /// Stranger: bytes of the next datagram, which its credit has paid for.
+    announced: Option<usize>,
     /// Bytes of the last fragment's datagram: an answer to a stranger is not longer.
     last_len: usize,
     /// In the endpoint's list of peers that may have something to send.
@@ -112,6 +114,7 @@ impl Peer {
             closing: None,
             control: Budget::default(),
             answers: AnswerCredit::default(),
+            announced: None,
             last_len: 0,
             is_active: false,
             scheduled: None,
@@ -128,12 +131,12 @@ impl Peer {
     pub(crate) fn reliable(
         &mut self,
         config: &EndpointConfig,
-        jitter: u64,
+        jitter: impl FnOnce() -> u64,
         now: Instant,
     ) -> &mut Reliable {
         let sid = self.sid();
         self.reliable
-            .get_or_insert_with(|| Box::new(Reliable::new(config, sid, jitter, now)))
+            .get_or_insert_with(|| Box::new(Reliable::new(config, sid, jitter(), now)))
     }
 
     /// Sends for acknowledgement, if there were any.

@@ -10,34 +10,37 @@ use crate::wire::{Flags, FrameType, FrameWriter, Trailer};
 use std::time::Instant;
 
 impl Peer {
-    /// Appends datagrams of one length, the last maybe shorter, to `out`; that length.
+    /// Appends datagrams of one length, the last maybe shorter, to `out`: that length, and whether there is
+    /// more to send now.
     pub(crate) fn poll_transmit(
         &mut self,
         now: Instant,
         max_segments: usize,
         out: &mut Vec<u8>,
         shared: &mut Shared<'_>,
-    ) -> Option<usize> {
+    ) -> Option<(usize, bool)> {
         self.flush_acks(shared.config.max_datagram_len);
         self.flush_progress(now, shared.config.max_datagram_len);
-        let (mut segment_len, mut count) = (None, 0);
-        while count < max_segments {
-            let from_outbox = self.outbox.front().map(Vec::len);
-            let len = from_outbox.or_else(|| self.peek(now, shared.config))?;
-            let segment = *segment_len.get_or_insert(len);
-            if len > segment || out.len() + len > MAX_DATAGRAM_LEN && count > 0 {
+        if let Some(reliable) = &mut self.reliable {
+            reliable.begin(now);
+        }
+        let mut next = self.next_len(now, shared.config);
+        let segment_len = next?;
+        let mut count = 0;
+        while let Some(len) = next {
+            let is_full = count >= max_segments || out.len() + len > MAX_DATAGRAM_LEN;
+            if len > segment_len || (is_full && count > 0) {
                 break;
             }
-            if let Some(datagram) = self.outbox.pop_front() {
-                out.extend_from_slice(&datagram);
-            } else if let Some(reliable) = &mut self.reliable {
-                reliable.write(now, out);
+            match self.outbox.pop_front() {
+                Some(datagram) => out.extend_from_slice(&datagram),
+                None => self.write_message(now, out),
             }
             count += 1;
             shared.stats.datagrams_sent += 1;
             shared.stats.bytes_sent += len as u64;
-            let is_last = self.outbox.is_empty() && self.peek(now, shared.config).is_none();
-            if len < segment || is_last {
+            next = self.next_len(now, shared.config);
+            if len < segment_len {
                 break;
             }
         }
@@ -46,19 +49,36 @@ impl Peer {
             shared.stats.retransmissions += counts.retransmissions;
             shared.stats.timeouts += counts.timeouts;
         }
-        segment_len
+        Some((segment_len, next.is_some()))
+    }
+
+    fn write_message(&mut self, now: Instant, out: &mut Vec<u8>) {
+        self.announced = None;
+        if let Some(reliable) = &mut self.reliable {
+            reliable.write(now, out);
+        }
+    }
+
+    fn next_len(&mut self, now: Instant, config: &EndpointConfig) -> Option<usize> {
+        let ready = self.outbox.front().map(Vec::len);
+        ready.or_else(|| self.peek(now, config))
     }
 
     /// The bytes of the next datagram of a message, if one may leave.
     fn peek(&mut self, now: Instant, config: &EndpointConfig) -> Option<usize> {
         loop {
-            let len = self.reliable.as_mut()?.peek(now)?;
+            let len = self.reliable.as_mut()?.peek()?;
+            // Paid for when it was announced, and it has not left since.
+            if self.link.is_some() || self.announced == Some(len) {
+                return Some(len);
+            }
             if self.may_answer(now, len, config.answer_limit) {
+                self.announced = Some(len);
                 return Some(len);
             }
             // An address that nobody has proved is not sent more than its due, not even again: the
             // datagram counts as sent and lost.
-            self.reliable.as_mut()?.write(now, &mut Vec::new());
+            self.write_message(now, &mut Vec::new());
         }
     }
 

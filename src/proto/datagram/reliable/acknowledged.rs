@@ -87,9 +87,9 @@ impl Reliable {
         if sent_once {
             self.sample = Some(elapsed);
         }
-        // When it was sent again, an answer faster than any before is one to the first sending, and says
-        // nothing about what left between both.
-        if sent_once || self.rtt.min().is_some_and(|min| elapsed >= min) {
+        // Of what was sent again nobody knows which sending arrived. Taking it for the last one would
+        // make everything lost that left between both, and that chain does not end.
+        if sent_once {
             self.log.acknowledged(number);
         }
         self.log.finish(number);

@@ -5,10 +5,14 @@ use super::Reliable;
 use std::time::Instant;
 
 impl Reliable {
-    /// The bytes of the next datagram, if one may leave now.
-    pub(crate) fn peek(&mut self, now: Instant) -> Option<usize> {
+    /// Takes in what has happened since the last time; [`Self::peek`] follows.
+    pub(crate) fn begin(&mut self, now: Instant) {
         self.settle(now);
         self.pacer.refill(now, self.congestion.pacing_rate());
+    }
+
+    /// The bytes of the next datagram, if one may leave now.
+    pub(crate) fn peek(&mut self) -> Option<usize> {
         if !self.pacer.may_send() {
             return None;
         }
