@@ -15,11 +15,14 @@
 mod common;
 mod quic;
 mod raw;
+mod relay;
 mod sockets;
 
 use common::median;
+use relay::{Link, Relay};
 use sockets::DATAGRAM_LEN;
 use std::env;
+use std::net::SocketAddr;
 use std::process;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -27,7 +30,7 @@ use std::time::Duration;
 const HELP: &str = "\
 compare: UDP of this crate beside bare sockets and quinn, over loopback
 
-  --only GROUP   roundtrip, messages or bulk
+  --only GROUP   roundtrip, messages, bulk or lossy
   --rounds N     each contestant works N times (7)
   --quick        a smoke run, whose numbers mean nothing
 
@@ -35,15 +38,40 @@ compare: UDP of this crate beside bare sockets and quinn, over loopback
   messages   1 KiB messages, as many under way as the contestant likes; quinn's are length and
              bytes on one stream
   bulk       64 MiB in datagrams of at most 1,472 bytes
+  lossy      the same through a relay on this machine, whose rate is not limited: 1 % of the
+             datagrams is lost and 5 ms pass, each way. `raw`, of which enough has to arrive, shows
+             what the relay can carry
 
 Contestants take turns, round by round; medians are printed, and rates as ratios to the first. `raw`
-sockets (GSO and GRO through quinn-udp) acknowledge nothing: their sender reads the receiver's count,
-and goes on until enough has arrived. For quinn the time ends when the receiver, having read all, has said so.";
+sockets (GSO and GRO through quinn-udp) acknowledge nothing: their sender goes on until enough has
+arrived. For quinn the time ends when the receiver, having read all, has said so.";
 
 /// How two ends reach each other.
 #[derive(Clone, Copy)]
 pub(crate) enum Path {
     Direct,
+    /// Through a relay.
+    Lossy,
+}
+
+/// The bad network: 1 % is lost and 5 ms pass, each way.
+const LINK: Link = Link {
+    lost_per_million: 10_000,
+    delay: Duration::from_millis(5),
+    seed: 0x5653_5450,
+};
+
+impl Path {
+    /// Where to send what `server` shall get, and what carries it there as long as it lives.
+    pub(crate) fn to(self, server: SocketAddr) -> (SocketAddr, Option<Relay>) {
+        match self {
+            Self::Direct => (server, None),
+            Self::Lossy => {
+                let relay = Relay::start(LINK, server);
+                (relay.addr(), Some(relay))
+            }
+        }
+    }
 }
 
 /// What a contestant took for its work, and a remark.
@@ -81,7 +109,7 @@ struct Options {
     scale: usize,
 }
 
-const GROUPS: [&str; 3] = ["roundtrip", "messages", "bulk"];
+const GROUPS: [&str; 4] = ["roundtrip", "messages", "bulk", "lossy"];
 
 fn options() -> Result<Option<Options>, String> {
     let mut options = Options {
@@ -133,6 +161,9 @@ fn main() {
     if wanted("bulk") {
         bulk(&options);
     }
+    if wanted("lossy") {
+        lossy(&options);
+    }
 }
 
 fn round_trips(options: &Options) {
@@ -165,12 +196,12 @@ fn messages(options: &Options) {
         vec![
             (
                 "raw GSO, no acks",
-                Box::new(|| raw::one_way(len, count, true)),
+                Box::new(|| raw::one_way(Path::Direct, len, count, true)),
             ),
             ("quinn", Box::new(|| quic::messages(len, count))),
             (
                 "raw, a call each",
-                Box::new(|| raw::one_way(len, count, false)),
+                Box::new(|| raw::one_way(Path::Direct, len, count, false)),
             ),
         ],
     );
@@ -187,13 +218,31 @@ fn bulk(options: &Options) {
         vec![
             (
                 "raw GSO, no acks",
-                Box::new(|| raw::one_way(DATAGRAM_LEN, count, true)),
+                Box::new(|| raw::one_way(Path::Direct, DATAGRAM_LEN, count, true)),
             ),
             ("quinn", Box::new(|| quic::bulk(Path::Direct, len))),
             (
                 "raw, a call each",
-                Box::new(|| raw::one_way(DATAGRAM_LEN, count, false)),
+                Box::new(|| raw::one_way(Path::Direct, DATAGRAM_LEN, count, false)),
             ),
+        ],
+    );
+}
+
+fn lossy(options: &Options) {
+    let len = (64 << 20) / options.scale;
+    let count = len / DATAGRAM_LEN;
+    race(
+        "bulk 64 MiB, 1 % loss and 5 ms each way",
+        1,
+        len,
+        options.rounds,
+        vec![
+            (
+                "raw GSO, no acks",
+                Box::new(|| raw::one_way(Path::Lossy, DATAGRAM_LEN, count, true)),
+            ),
+            ("quinn", Box::new(|| quic::bulk(Path::Lossy, len))),
         ],
     );
 }
@@ -215,16 +264,17 @@ fn race(label: &str, ops: usize, len: usize, rounds: usize, mut contestants: Vec
     for (((name, _), times), note) in contestants.iter().zip(&mut times).zip(notes) {
         let seconds = median(times) / ops as f64;
         let base = *base.get_or_insert(seconds);
-        let rate = if len == 0 {
-            String::new()
-        } else {
-            format!("{:.1} MB/s", len as f64 / seconds / 1e6)
+        let (time, rate) = (format!("{:.2} us", seconds * 1e6), 1e-3 / seconds);
+        let bytes = len as f64 / seconds / 1e6;
+        let (time, rate) = match (ops, len) {
+            (_, 0) => (time, format!("{rate:.1} k/s")),
+            (1, _) => (
+                format!("{:.1} ms", seconds * 1e3),
+                format!("{bytes:.0} MB/s"),
+            ),
+            _ => (time, format!("{rate:.0} k/s, {bytes:.0} MB/s")),
         };
-        println!(
-            "  {name:<22} {:>10.2} us {:>9.1} k/s {rate:>12} {:>7.3}   {note}",
-            seconds * 1e6,
-            1e-3 / seconds,
-            base / seconds
-        );
+        let ratio = base / seconds;
+        println!("  {name:<22} {time:>10} {rate:>22} {ratio:>7.3}   {note}");
     }
 }

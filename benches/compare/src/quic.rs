@@ -1,11 +1,13 @@
 //! quinn (QUIC): reliable, ordered in a stream, encrypted. One connection.
 //!
 //! Its configuration is the best that was found on two cores: datagrams of 1,472 bytes from the
-//! start, large windows, AES-128, sockets with large buffers, one runtime with two workers.
+//! start, large windows, AES-128, sockets with large buffers, one runtime with two workers. The path
+//! that loses gets BBR (128 MB/s where Cubic had 2), the clean one stays with Cubic.
 
 use crate::sockets::{self, DATAGRAM_LEN};
 use crate::{Outcome, Path};
 use bytes::{Bytes, BytesMut};
+use quinn::congestion::BbrConfig;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::rustls::crypto::CryptoProvider;
 use quinn::rustls::crypto::ring::{cipher_suite, default_provider};
@@ -23,7 +25,11 @@ use tokio::runtime::{Builder, Runtime};
 const PIECE_LEN: usize = 64 * 1024;
 const BULK_PIECE_LEN: usize = 1 << 20;
 /// Ahead of the acknowledgements: enough for the path, and little enough to stay in the caches.
-const SEND_WINDOW_LEN: u64 = 4 << 20;
+const SEND_WINDOW_LEN: u64 = 1 << 20;
+/// What is lost holds up all that follows it until it was sent again.
+const LOSSY_SEND_WINDOW_LEN: u64 = 64 << 20;
+/// What 10 ms of the path hold at 0.8 GB/s; with the small one of the default it began more slowly.
+const LOSSY_INITIAL_WINDOW_LEN: u64 = 8 << 20;
 const RECEIVE_WINDOW_LEN: u32 = 64 << 20;
 const PREFIX_LEN: usize = 4;
 
@@ -63,14 +69,16 @@ fn run(path: Path, job: Job) -> Outcome {
     let (server_config, client_config) = configs(path);
     let server = endpoint(&runtime, Some(server_config));
     let client = endpoint(&runtime, None);
-    let to = server.local_addr().unwrap();
+    let (to, relay) = path.to(server.local_addr().unwrap());
     let serving = runtime.spawn(serve(server, job));
     let driving = runtime.spawn(drive(client, client_config, to, job));
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let outcome = driving.await.unwrap();
         serving.await.unwrap();
         outcome
-    })
+    });
+    drop(relay);
+    outcome
 }
 
 /// Both ends share it: in a runtime of one thread for each end every hand-over wakes the other thread,
@@ -133,8 +141,16 @@ fn transport(path: Path) -> TransportConfig {
     config.stream_receive_window(window);
     config.receive_window(window);
     match path {
-        Path::Direct => config.send_window(SEND_WINDOW_LEN),
-    };
+        Path::Direct => {
+            config.send_window(SEND_WINDOW_LEN);
+        }
+        Path::Lossy => {
+            config.send_window(LOSSY_SEND_WINDOW_LEN);
+            let mut bbr = BbrConfig::default();
+            bbr.initial_window(LOSSY_INITIAL_WINDOW_LEN);
+            config.congestion_controller_factory(Arc::new(bbr));
+        }
+    }
     config
 }
 

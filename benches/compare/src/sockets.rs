@@ -106,6 +106,12 @@ impl Train<'_> {
     }
 }
 
+/// Waits until one of two sockets has something to read, at most that long.
+pub(crate) fn wait_either(first: &Offload, second: &Offload, timeout: Duration) {
+    let sockets = [&first.socket, &second.socket].map(|socket| (socket, PollFlags::IN));
+    wait(&sockets, Some(timeout));
+}
+
 fn wait(sockets: &[(&UdpSocket, PollFlags)], timeout: Option<Duration>) {
     let mut fds: Vec<_> = sockets
         .iter()
