@@ -3,6 +3,7 @@
 //! Display says what happened and does not repeat the cause; `source()` gives the cause. Errors hold
 //! no frames: where a frame must come back, the method has an error type of its own.
 
+use crate::proto::datagram::{Failure, SendError};
 use crate::proto::{ErrorCode, Violation};
 use crate::wire::{DecodeError, EncodeError, FrameType};
 use std::error::Error as StdError;
@@ -103,9 +104,15 @@ pub enum VstpError {
     /// A payload is not the value that was asked for.
     #[error("message cannot be read as the requested type")]
     Deserialization(#[source] Cause),
+    /// A frame cannot leave as datagrams; nothing was sent.
+    #[error("datagram cannot be sent: {0}")]
+    Datagram(SendError),
     /// A bounded queue is full; nothing was queued.
     #[error("send queue is full")]
     Backpressure,
+    /// The caller gave the operation up.
+    #[error("cancelled")]
+    Cancelled,
 }
 
 /// Which limit of time was reached.
@@ -394,6 +401,32 @@ impl From<EncodeError> for VstpError {
     }
 }
 
+impl From<SendError> for VstpError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Encode(error) => error.into(),
+            other => Self::Datagram(other),
+        }
+    }
+}
+
+impl From<Failure> for VstpError {
+    /// What became of a datagram session or of a message in one.
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::TimedOut => Self::Timeout(TimeoutKind::Ack),
+            Failure::PeerGone => Self::Timeout(TimeoutKind::Idle),
+            Failure::PeerBye(code) => Self::ConnectionClosed(ClosedBy::Peer(code)),
+            Failure::Refused(code) => {
+                Self::ServerError(Box::new(RemoteError::new(code, b"the session ended", None)))
+            }
+            Failure::Cancelled => Self::Cancelled,
+            Failure::Local => Self::ConnectionClosed(ClosedBy::Local),
+            Failure::Replaced => Self::ConnectionClosed(ClosedBy::Reset),
+        }
+    }
+}
+
 impl From<io::Error> for VstpError {
     /// An own error that travelled through `io::Read` or `io::Write` comes out as it went in.
     fn from(error: io::Error) -> Self {
@@ -434,8 +467,10 @@ impl From<VstpError> for io::Error {
             | VstpError::FrameTooLarge { .. }
             | VstpError::Config(_)
             | VstpError::InvalidAddress(_)
+            | VstpError::Datagram(_)
             | VstpError::Serialization(_) => Kind::InvalidInput,
             VstpError::Backpressure => Kind::WouldBlock,
+            VstpError::Cancelled => Kind::Other,
         };
         Self::new(kind, error)
     }

@@ -3,7 +3,8 @@
 //! Threads of a client: `vstp-keeper`, one per connection with a keep-alive interval, sends PING
 //! when the connection is silent and ends with it; `vstp-writer`, one per connection with a
 //! [`Sender`](tcp::Sender), writes its queue and ends with the last sender; `vstp-resolve` looks up
-//! a host name and ends with the answer. The threads of a server are listed in [`crate::serve`].
+//! a host name and ends with the answer. The threads of a UDP socket are listed in [`udp`], those of a
+//! server in [`crate::serve`].
 
 pub mod addr;
 pub mod clock;
@@ -16,5 +17,6 @@ pub mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "no_tls.rs"]
 pub mod tls;
+pub mod udp;
 
 pub use addr::{Address, ToAddress};

@@ -8,6 +8,13 @@ pub(crate) fn u64() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
+/// The seed of a datagram endpoint, from the system itself: cookies are authenticated with it.
+pub(crate) fn seed() -> std::io::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
+    Ok(seed)
+}
+
 /// A session id (spec 3.2).
 pub(crate) fn session_id() -> u128 {
     u128::from(u64()) << 64 | u128::from(u64())

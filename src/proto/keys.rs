@@ -21,6 +21,20 @@ pub const MAX_FRAME_SIZE: &str = "max-frame-size";
 pub const AUTH_TOKEN: &str = "auth-token";
 /// Reason of ERR and BYE.
 pub const CODE: &str = "code";
+/// Number of a set of fragments.
+pub const FRAG_ID: &str = "frag-id";
+/// Place of a fragment in its set, from 0.
+pub const FRAG_INDEX: &str = "frag-index";
+/// Fragments of a set.
+pub const FRAG_TOTAL: &str = "frag-total";
+/// Bytes of the frame that a set carries.
+pub const FRAG_LEN: &str = "frag-len";
+/// Proves that a datagram belongs to a session; raw bytes.
+pub const SID: &str = "sid";
+/// Proves that a client receives at its address; raw bytes.
+pub const COOKIE: &str = "cookie";
+/// Bytes that the receiver can still take.
+pub const WINDOW: &str = "window";
 
 /// The value of a reserved key.
 ///
@@ -57,7 +71,7 @@ pub fn number<T: FromStr>(
 }
 
 /// One spelling for each number, so that equal numbers are equal bytes.
-fn parse_number<T: FromStr>(value: &[u8]) -> Option<T> {
+pub(super) fn parse_number<T: FromStr>(value: &[u8]) -> Option<T> {
     let canonical = match value {
         [b'0'] => true,
         [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
@@ -122,6 +136,11 @@ impl fmt::Debug for AuthToken {
 pub struct Features(Vec<String>);
 
 impl Features {
+    /// These names, which are known to be valid.
+    pub(super) fn of(names: &[&str]) -> Self {
+        Self(names.iter().map(|name| (*name).to_owned()).collect())
+    }
+
     /// Whether this name is among them.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {

@@ -6,6 +6,7 @@
 
 pub mod budget;
 pub mod code;
+pub mod datagram;
 pub mod deadline;
 pub mod error;
 pub mod keys;

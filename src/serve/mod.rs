@@ -8,6 +8,7 @@
 //! | `vstp-conn-N` | one per connection | the socket, the handler | frames, shutdown | 10 s after its last connection |
 //! | `vstp-keeper` | 1 | its clock | shutdown | with the server |
 //! | `vstp-writer` | one per connection with a [`Sender`](crate::net::tcp::Sender) | the queue, the socket | a queued frame | with the last sender or the connection |
+//! | `vstp-udp-N` | `workers` per UDP server with a handler | the queue of messages, the handler | messages, shutdown | with the server |
 //! | `vstp-shutdown` | 1, if a handler calls shutdown | connections that end | their end | then |
 //!
 //! Each structure here has one lock, held for a few instructions, and takes no other under it. None
@@ -29,6 +30,7 @@ pub mod stats;
 mod tcp;
 #[cfg(test)]
 mod testing;
+pub mod udp;
 mod worker;
 
 pub use config::ServerConfig;
@@ -37,3 +39,4 @@ pub use reply::{HandlerError, IntoReply, Reply};
 pub use session::Session;
 pub use stats::ServerStats;
 pub use tcp::VstpTcpServer;
+pub use udp::{UdpPeer, UdpServerHandle, VstpUdpServer};

@@ -23,6 +23,7 @@ pub mod headers;
 pub mod limits;
 pub mod text;
 pub mod varint;
+mod writer;
 
 pub use buffer::Buffer;
 pub use decode::{Decoded, FixedHeader, decode, decode_exact};
@@ -32,3 +33,4 @@ pub use field::{VSTP_MAGIC, VSTP_VERSION};
 pub use frame::{Flags, Frame, FrameBuilder, FrameRef, FrameType};
 pub use headers::{Header, Headers, HeadersRef};
 pub use limits::{DEFAULT_MAX_FRAME_SIZE, Limits, Trailer};
+pub use writer::{FrameWriter, digit_count};

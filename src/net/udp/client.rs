@@ -1,0 +1,304 @@
+//! [`VstpUdpClient`]: frames to and from any address, over one UDP socket.
+
+use super::config::UdpConfig;
+use super::delivery::Delivery;
+use super::driver::{Running, UdpStats, closed};
+use crate::error::{TimeoutKind, VstpError};
+use crate::net::addr::ToAddress;
+use crate::net::clock;
+use crate::proto::datagram::Failure;
+use crate::proto::keys::Features;
+use crate::wire::Frame;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// A UDP socket that speaks VSTP. All calls take `&self`: share it between threads in an `Arc`.
+///
+/// Datagrams are not encrypted. [`connect`](Self::connect) opens a session with a server, which large
+/// messages and hostile networks need; without one, frames of up to 255 datagrams go to any address.
+///
+/// # Example
+/// ```
+/// use vstp::{Frame, VstpUdpClient, VstpUdpServer};
+/// let server = VstpUdpServer::bind("127.0.0.1:0")?;
+/// let addr = server.local_addr();
+/// let handle = server.spawn(|_peer: &vstp::serve::UdpPeer, frame: Frame| frame)?;
+///
+/// let client = VstpUdpClient::bind("127.0.0.1:0")?;
+/// let server = client.connect(addr)?.peer_addr();
+/// client.send_with_ack(Frame::data("hello"), server)?;
+/// assert_eq!(client.recv()?, (Frame::data("hello"), server));
+/// # handle.shutdown(std::time::Duration::from_secs(1));
+/// # Ok::<(), vstp::VstpError>(())
+/// ```
+#[derive(Debug)]
+pub struct VstpUdpClient {
+    running: Running,
+}
+
+/// A session with a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UdpSession {
+    peer_addr: SocketAddr,
+    id: u128,
+    features: Features,
+}
+
+impl UdpSession {
+    /// The server's address: where to send.
+    #[must_use]
+    pub const fn peer_addr(&self) -> SocketAddr {
+        self.peer_addr
+    }
+
+    /// The number of the session.
+    #[must_use]
+    pub const fn id(&self) -> u128 {
+        self.id
+    }
+
+    /// What both sides can do.
+    #[must_use]
+    pub const fn features(&self) -> &Features {
+        &self.features
+    }
+}
+
+impl VstpUdpClient {
+    /// Binds a socket at `host:port`; port 0 lets the system choose.
+    ///
+    /// # Errors
+    /// `InvalidAddress`, or `Io` when the address cannot be bound or no thread can be started.
+    pub fn bind(addr: impl ToAddress) -> Result<Self, VstpError> {
+        Self::bind_with_config(addr, UdpConfig::default())
+    }
+
+    /// [`bind`](Self::bind) with these settings.
+    ///
+    /// # Errors
+    /// As there, and `Config`.
+    pub fn bind_with_config(addr: impl ToAddress, config: UdpConfig) -> Result<Self, VstpError> {
+        config.validate()?;
+        let addr = first(addr, config.endpoint.handshake_timeout)?;
+        Ok(Self {
+            running: Running::start(addr, config, false)?,
+        })
+    }
+
+    /// Binds a socket that can reach this server, and opens a session with it.
+    ///
+    /// # Blocking
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind) and [`connect`](Self::connect).
+    pub fn connect_to(server: impl ToAddress) -> Result<(Self, UdpSession), VstpError> {
+        let config = UdpConfig::default();
+        let server = first(server, config.endpoint.handshake_timeout)?;
+        let any = match server {
+            SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+        };
+        let client = Self::bind_with_config(any, config)?;
+        let session = client.connect(server)?;
+        Ok((client, session))
+    }
+
+    /// Opens a session with a server. Frames to its address belong to it from then on.
+    ///
+    /// # Blocking
+    /// Until the server has welcomed this client; at most for `handshake_timeout`.
+    ///
+    /// # Errors
+    /// - `InvalidAddress`, `Timeout(Resolve)`.
+    /// - `Timeout(Handshake)`: nobody answered. A server of `vstp` 0.2 knows no sessions: send to it
+    ///   without one.
+    /// - `ServerError`: the server refused, with the reason.
+    /// - `Datagram(Connected)`: there is a session with this address.
+    pub fn connect(&self, to: impl ToAddress) -> Result<UdpSession, VstpError> {
+        let driver = &self.running.driver;
+        let peer = first(to, driver.config.endpoint.handshake_timeout)?;
+        driver.with(|core| {
+            let began = core.endpoint.connect(clock::now(), peer);
+            began.map_err(VstpError::from)
+        })?;
+        // The protocol ends it in time.
+        match driver.wait_for(None, |core| core.take_connected(peer)) {
+            None => return Err(closed()),
+            Some(Err(Failure::TimedOut)) => {
+                return Err(VstpError::Timeout(TimeoutKind::Handshake));
+            }
+            Some(how) => how?,
+        }
+        let core = driver.lock();
+        let session = core.endpoint.session(peer);
+        session.map_or(Err(closed()), |(id, features)| {
+            Ok(UdpSession {
+                peer_addr: peer,
+                id,
+                features: features.clone(),
+            })
+        })
+    }
+
+    /// Ends the session with this address: what is on its way is given up, the server is told.
+    pub fn disconnect(&self, from: SocketAddr) {
+        let driver = &self.running.driver;
+        driver.with(|core| core.endpoint.close(clock::now(), from));
+    }
+
+    /// Sends a frame once: fast, and nobody knows whether it arrives.
+    ///
+    /// # Blocking
+    /// No longer than the system takes to accept the datagrams.
+    ///
+    /// # Errors
+    /// - `Encode`, `FrameTooLarge`: it cannot be expressed, or is over a limit.
+    /// - `Datagram`: it takes too many fragments, or the address may not be sent so much.
+    /// - `ConnectionClosed(Local)`: the socket is closed.
+    pub fn send(&self, frame: &Frame, to: SocketAddr) -> Result<(), VstpError> {
+        self.running.driver.send(frame, to)
+    }
+
+    /// Sends a frame, again and again until the peer has acknowledged that it is in its queue.
+    ///
+    /// # Blocking
+    /// Until then. At most `delivery_timeout` without progress; a large frame that makes progress may
+    /// take longer.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and `Timeout(Ack)` when no acknowledgement came, `ConnectionClosed` or
+    /// `Timeout(Idle)` when the session ended.
+    pub fn send_with_ack(&self, frame: Frame, to: SocketAddr) -> Result<(), VstpError> {
+        self.running.driver.send_with_ack(frame, to)
+    }
+
+    /// Begins what [`send_with_ack`](Self::send_with_ack) does and returns at once, so that many are on
+    /// their way together.
+    ///
+    /// # Blocking
+    /// While the send queue is full.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    ///
+    /// # Example
+    /// ```
+    /// # use vstp::{Frame, VstpUdpClient, VstpUdpServer};
+    /// # let server = VstpUdpServer::bind("127.0.0.1:0")?;
+    /// # let addr = server.local_addr();
+    /// # let handle = server.spawn(|_peer: &vstp::serve::UdpPeer, _frame: Frame| ())?;
+    /// let client = VstpUdpClient::bind("127.0.0.1:0")?;
+    /// for n in 0..100 {
+    ///     drop(client.start_send(Frame::data(format!("message {n}")), addr)?);
+    /// }
+    /// client.flush()?;
+    /// # handle.shutdown(std::time::Duration::from_secs(1));
+    /// # Ok::<(), vstp::VstpError>(())
+    /// ```
+    pub fn start_send(&self, frame: Frame, to: SocketAddr) -> Result<Delivery, VstpError> {
+        let driver = &self.running.driver;
+        let token = driver.start_send(frame, to)?;
+        Ok(Delivery::new(driver, token))
+    }
+
+    /// Waits until every acknowledged send of this socket has ended.
+    ///
+    /// # Blocking
+    /// Until then; each ends at most `delivery_timeout` after its last progress.
+    ///
+    /// # Errors
+    /// The first failure, since the last call, of a send whose [`Delivery`] was dropped.
+    pub fn flush(&self) -> Result<(), VstpError> {
+        let driver = &self.running.driver;
+        driver.push();
+        match driver.wait_for(None, |core| core.flushed()) {
+            Some(how) => how.map_err(VstpError::from),
+            None => Err(closed()),
+        }
+    }
+
+    /// Waits for the next message, and where it came from.
+    ///
+    /// # Blocking
+    /// Until then; at most for `read_timeout`, if that is configured.
+    ///
+    /// # Errors
+    /// `Timeout(Recv)`, or `ConnectionClosed(Local)` when the socket is closed. A bad datagram is never
+    /// an error; it is counted in [`stats`](Self::stats).
+    pub fn recv(&self) -> Result<(Frame, SocketAddr), VstpError> {
+        let timeout = self.running.driver.config.read_timeout;
+        self.recv_until(timeout.and_then(clock::after))
+    }
+
+    /// [`recv`](Self::recv) for at most this long.
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<(Frame, SocketAddr), VstpError> {
+        self.recv_until(clock::after(timeout))
+    }
+
+    fn recv_until(&self, until: Option<Instant>) -> Result<(Frame, SocketAddr), VstpError> {
+        match self.running.driver.recv(until)? {
+            Some(incoming) => Ok((incoming.frame, incoming.from)),
+            None => Err(VstpError::Timeout(TimeoutKind::Recv)),
+        }
+    }
+
+    /// The next message, if it is there already. Never blocks.
+    ///
+    /// # Errors
+    /// `ConnectionClosed(Local)` when the socket is closed.
+    pub fn try_recv(&self) -> Result<Option<(Frame, SocketAddr)>, VstpError> {
+        let incoming = self.running.driver.try_recv()?;
+        Ok(incoming.map(|incoming| (incoming.frame, incoming.from)))
+    }
+
+    /// The address that the socket is bound to.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.running.driver.local_addr()
+    }
+
+    /// Sets of fragments that are being put together.
+    #[must_use]
+    pub fn reassembly_session_count(&self) -> usize {
+        self.running.driver.lock().endpoint.reassembly_set_count()
+    }
+
+    /// The smoothed round-trip time to an address, once a message to it was acknowledged.
+    #[must_use]
+    pub fn round_trip_time(&self, with: SocketAddr) -> Option<Duration> {
+        self.running.driver.lock().endpoint.round_trip_time(with)
+    }
+
+    /// What the socket has done so far.
+    #[must_use]
+    pub fn stats(&self) -> UdpStats {
+        self.running.driver.stats()
+    }
+
+    /// Says goodbye in all sessions and closes the socket. Calls of other threads that wait end with
+    /// `ConnectionClosed(Local)`. Dropping the client does the same without waiting for answers.
+    ///
+    /// # Blocking
+    /// Until the servers have answered; at most 2 s.
+    pub fn close(&self) {
+        self.running
+            .close(clock::after_or_far(Duration::from_secs(2)));
+    }
+}
+
+/// The first address of a host.
+pub(crate) fn first(addr: impl ToAddress, timeout: Duration) -> Result<SocketAddr, VstpError> {
+    let address = addr.to_address()?;
+    let all = address.resolve(clock::after(timeout))?;
+    all.first()
+        .copied()
+        .ok_or_else(|| VstpError::InvalidAddress(address.to_string().into()))
+}

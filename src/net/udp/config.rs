@@ -1,0 +1,167 @@
+//! The settings of a UDP socket: those of the protocol, and those of the socket itself.
+
+use crate::error::VstpError;
+use crate::proto::datagram::{AnswerLimit, EndpointConfig};
+use std::time::Duration;
+
+/// Settings of a UDP client or server; every limit is finite by default.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+/// use vstp::net::udp::UdpConfig;
+/// let config = UdpConfig::default()
+///     .max_datagram_size(1472)
+///     .delivery_timeout(Duration::from_secs(5));
+/// assert!(config.validate().is_ok());
+/// assert!(UdpConfig::default().max_datagram_size(100).validate().is_err());
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct UdpConfig {
+    pub(crate) endpoint: EndpointConfig,
+    pub(crate) send_buffer_len: Option<usize>,
+    pub(crate) recv_buffer_len: Option<usize>,
+    pub(crate) recv_queue_count: usize,
+    pub(crate) recv_queue_len: usize,
+    pub(crate) send_queue_count: usize,
+    pub(crate) send_queue_len: usize,
+    pub(crate) read_timeout: Option<Duration>,
+    pub(crate) spin: Duration,
+}
+
+impl Default for UdpConfig {
+    fn default() -> Self {
+        Self {
+            endpoint: EndpointConfig::default(),
+            send_buffer_len: Some(2 * 1024 * 1024),
+            recv_buffer_len: Some(4 * 1024 * 1024),
+            recv_queue_count: 4096,
+            recv_queue_len: 64 * 1024 * 1024,
+            send_queue_count: 16 * 1024,
+            send_queue_len: 64 * 1024 * 1024,
+            read_timeout: None,
+            spin: Duration::ZERO,
+        }
+    }
+}
+
+macro_rules! endpoint_settings {
+    ($($(#[$doc:meta])* $name:ident => $field:ident: $typ:ty;)*) => {
+        $($(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, value: $typ) -> Self {
+            self.endpoint.$field = value;
+            self
+        })*
+    };
+}
+
+impl UdpConfig {
+    endpoint_settings! {
+        /// Largest datagram sent (bytes), 512 to 65,507. Default: 1,200, which passes any IPv6 path. Received
+        /// are datagrams of any size.
+        max_datagram_size => max_datagram_len: usize;
+        /// Largest frame sent and accepted (bytes), fragments put together. Default: 128 MiB.
+        max_frame_size => max_frame_len: usize;
+        /// Whether frames that do not fit one datagram are cut into fragments. Default: yes; otherwise they
+        /// are an error at the sender.
+        allow_frag => allow_frag: bool;
+        /// Whether frames carry the CRC flag. The checksum itself is on every datagram anyway. Default: no.
+        use_crc => use_crc: bool;
+        /// Retransmission timeouts in a row without any acknowledgement before everything on its way to a peer
+        /// is given up. Default: 8.
+        max_retries => max_retries: u32;
+        /// Time to the first retransmission while the round-trip time is unknown. Default: 1 s (RFC 6298).
+        ack_timeout => ack_timeout: Duration;
+        /// Shortest time to a retransmission. Default: 200 ms.
+        retry_delay => retry_delay: Duration;
+        /// Longest time to a retransmission, which doubles up to it. Default: 10 s.
+        max_retry_delay => max_retry_delay: Duration;
+        /// A message that makes no progress for so long is given up. Default: 30 s.
+        delivery_timeout => delivery_timeout: Duration;
+        /// How long `connect` waits for the session. Default: 10 s.
+        handshake_timeout => handshake_timeout: Duration;
+        /// Silence in a session after which PING goes out; three silent intervals end it. Default: 15 s.
+        ping_interval => ping_interval: Duration;
+        /// What the application may send to an address without a session. Default: unlimited for clients,
+        /// three times what the address sent in the last 30 s for servers.
+        answer_limit => answer_limit: AnswerLimit;
+        /// Sessions at once. Default: 4,096.
+        max_sessions => max_sessions: usize;
+        /// Sessions at once from one IP address; an IPv6 /64 counts as one. Default: 64.
+        max_sessions_per_address => max_sessions_per_ip: usize;
+        /// Sets of fragments in reassembly, all peers together. Default: 1,000.
+        max_reassembly_sessions => max_reassembly_sessions: usize;
+        /// Reassembly for all peers together (bytes). Default: 512 MiB.
+        max_reassembly_memory => total_budget_len: usize;
+        /// Reassembly for one session (bytes). Default: 128 MiB.
+        max_reassembly_memory_per_session => session_budget_len: usize;
+    }
+
+    /// The socket's send buffer (bytes); `None` leaves the system's default. Default: 2 MiB. The system
+    /// cuts it to its own limit.
+    #[must_use]
+    pub fn send_buffer_size(mut self, len: Option<usize>) -> Self {
+        self.send_buffer_len = len;
+        self
+    }
+
+    /// The socket's receive buffer (bytes); `None` leaves the system's default. Default: 4 MiB. The
+    /// system cuts it to its own limit (on Linux `net.core.rmem_max`).
+    #[must_use]
+    pub fn recv_buffer_size(mut self, len: Option<usize>) -> Self {
+        self.recv_buffer_len = len;
+        self
+    }
+
+    /// Messages that wait for `recv`: so many, and so many bytes. Default: 4,096 and 64 MiB. One beyond
+    /// it is dropped without acknowledgement, so its sender sends it again.
+    #[must_use]
+    pub fn recv_queue(mut self, count: usize, len: usize) -> Self {
+        self.recv_queue_count = count;
+        self.recv_queue_len = len;
+        self
+    }
+
+    /// Messages that wait for acknowledgement: so many, and so many bytes; a single one may be larger.
+    /// Default: 16,384 and 64 MiB. Beyond it sending waits.
+    #[must_use]
+    pub fn send_queue(mut self, count: usize, len: usize) -> Self {
+        self.send_queue_count = count;
+        self.send_queue_len = len;
+        self
+    }
+
+    /// How long `recv` waits for a message. Default: no limit.
+    #[must_use]
+    pub fn read_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.read_timeout = timeout;
+        self
+    }
+
+    /// How long a waiting call asks for datagrams again and again before it sleeps. Default: zero. It
+    /// trades a core for the time that waking a thread takes.
+    #[must_use]
+    pub fn spin(mut self, time: Duration) -> Self {
+        self.spin = time;
+        self
+    }
+
+    /// Checks what a setter cannot. `bind` calls it.
+    ///
+    /// # Errors
+    /// [`VstpError::Config`] with the setting and what to do.
+    pub fn validate(&self) -> Result<(), VstpError> {
+        self.endpoint
+            .check()
+            .map_err(|(setting, reason)| VstpError::config(setting, reason))?;
+        if self.recv_queue_count == 0 || self.send_queue_count == 0 {
+            return Err(VstpError::config(
+                "recv_queue",
+                "queues of no messages would pass nothing",
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,705 @@
+//! What drives the protocol of one socket: the lock around it, its two threads, and the calls that wait.
+//!
+//! Every change follows one pattern: lock the protocol, change it, hand its events over, unlock, send what
+//! it has to send. Calls that wait do so in [`Driver::wait_for`].
+
+use super::config::UdpConfig;
+use super::socket::{RecvBuffer, Socket, TICK};
+use super::turn::Turn;
+use crate::error::{ClosedBy, VstpError};
+use crate::net::{clock, random};
+use crate::proto::datagram::{
+    AnswerLimit, Endpoint, EndpointStats, Event, Failure, Progress, Token,
+};
+use crate::wire::Frame;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Acknowledged sends that are begun one after the other leave together once so many are ready.
+const GATHER_COUNT: usize = 32;
+/// They wait for each other at most this long.
+const GATHER_TIME: Duration = Duration::from_micros(100);
+/// Fewer on their way than this are not worth gathering: the next may never come.
+const GATHER_FROM: usize = 8;
+
+/// A message that arrived.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) from: SocketAddr,
+    pub(crate) session: Option<u128>,
+    pub(crate) frame: Frame,
+}
+
+/// Counters and gauges of a UDP socket.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct UdpStats {
+    /// What the protocol counts: traffic, retransmissions, sessions, drops by reason.
+    pub protocol: EndpointStats,
+    /// Datagrams that the system did not take. Each counts as lost on the way.
+    pub send_errors: u64,
+    /// Errors that receiving reported, such as a refusal by the other host. None of them ends anything.
+    pub recv_errors: u64,
+    /// Messages that wait for `recv`.
+    pub recv_queue_count: usize,
+    /// Messages that wait for their acknowledgement.
+    pub send_queue_count: usize,
+}
+
+/// What became of an acknowledged send.
+#[derive(Debug)]
+enum Outcome {
+    Pending,
+    Done(Result<(), Failure>),
+}
+
+/// One acknowledged send.
+#[derive(Debug)]
+struct Send {
+    len: usize,
+    /// `None` when nobody asks any more.
+    outcome: Option<Outcome>,
+    /// Whoever asks was told.
+    told: bool,
+}
+
+/// The protocol with what belongs to it.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) endpoint: Endpoint,
+    sends: HashMap<Token, Send>,
+    /// Sends that are on their way, and their bytes.
+    pending_count: usize,
+    pending_len: usize,
+    /// The first failure of a send that nobody asks about, for `flush`.
+    failed: Option<Failure>,
+    /// Sends that were queued since datagrams were asked for.
+    gathered: usize,
+    gather_until: Option<Instant>,
+    /// What became of `connect`, until it is asked.
+    connected: HashMap<SocketAddr, Result<(), Failure>>,
+    /// Until when the timer thread sleeps; `None` while it is awake.
+    armed: Option<Instant>,
+    timer_sleeps: bool,
+    waiters: usize,
+    /// Gone when the socket is closed, which ends whoever waits for messages.
+    inbox: Option<Sender<Incoming>>,
+    closed: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    socket: Socket,
+    pub(super) config: UdpConfig,
+    /// Protects the protocol. Never held across a call of the socket.
+    core: Mutex<Core>,
+    /// An outcome is there.
+    changed: Condvar,
+    /// The timer thread has an earlier deadline.
+    timer: Condvar,
+    turn: Turn,
+    /// Bytes of the messages in the inbox.
+    inbox_len: AtomicUsize,
+    messages: Receiver<Incoming>,
+    /// One thread sends, in the order of the protocol; who comes meanwhile leaves it to that one.
+    sending: AtomicBool,
+    has_more: AtomicBool,
+    /// The sender's buffer, while nobody sends.
+    send_buffer: Mutex<Vec<u8>>,
+    send_errors: AtomicU64,
+    recv_errors: AtomicU64,
+}
+
+/// Owns the threads of a socket: dropping it closes the socket and joins them.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) driver: Arc<Driver>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Running {
+    /// Binds a socket and starts its threads.
+    pub(crate) fn start(
+        addr: SocketAddr,
+        mut config: UdpConfig,
+        is_server: bool,
+    ) -> Result<Self, VstpError> {
+        config.validate()?;
+        config.endpoint.accept_sessions = is_server;
+        if is_server && config.endpoint.answer_limit == AnswerLimit::Unlimited {
+            config.endpoint.answer_limit = AnswerLimit::Times(3);
+        }
+        let socket = Socket::bind(addr, &config).map_err(VstpError::Io)?;
+        let seed = random::seed().map_err(VstpError::Io)?;
+        let endpoint = Endpoint::new(config.endpoint.clone(), seed, clock::now());
+        let (sender, messages) = bounded(config.recv_queue_count);
+        let driver = Arc::new(Driver {
+            socket,
+            core: Mutex::new(Core {
+                endpoint,
+                sends: HashMap::new(),
+                pending_count: 0,
+                pending_len: 0,
+                failed: None,
+                gathered: 0,
+                gather_until: None,
+                connected: HashMap::new(),
+                armed: None,
+                timer_sleeps: false,
+                waiters: 0,
+                inbox: Some(sender),
+                closed: false,
+            }),
+            changed: Condvar::new(),
+            timer: Condvar::new(),
+            turn: Turn::new(),
+            inbox_len: AtomicUsize::new(0),
+            messages,
+            sending: AtomicBool::new(false),
+            has_more: AtomicBool::new(false),
+            send_buffer: Mutex::default(),
+            send_errors: AtomicU64::new(0),
+            recv_errors: AtomicU64::new(0),
+            config,
+        });
+        let running = Self {
+            driver,
+            threads: Mutex::default(),
+        };
+        running.spawn("vstp-udp-recv", Driver::receive_loop)?;
+        running.spawn("vstp-udp-timer", Driver::timer_loop)?;
+        Ok(running)
+    }
+
+    fn spawn(&self, name: &str, body: fn(&Driver)) -> Result<(), VstpError> {
+        let driver = Arc::clone(&self.driver);
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(256 * 1024)
+            .spawn(move || body(&driver))
+            .map_err(VstpError::Io)?;
+        self.threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(thread);
+        Ok(())
+    }
+
+    /// Says goodbye in all sessions, waits for their ends until `until`, closes the socket and joins
+    /// the threads. A second call finds nothing to do.
+    pub(crate) fn close(&self, until: Instant) {
+        let driver = &self.driver;
+        driver.with(|core| {
+            for peer in core.endpoint.session_addrs() {
+                core.endpoint.close(clock::now(), peer);
+            }
+        });
+        let all_ended = |core: &mut Core| core.endpoint.session_addrs().is_empty().then_some(());
+        // Those that did not answer end by their own deadline.
+        let _ = driver.wait_for(Some(until), all_ended);
+        driver.close();
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A thread that ended by a panic has said so on stderr.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.close(clock::now());
+    }
+}
+
+impl Core {
+    /// Hands the protocol's events over; how many there were that somebody may wait for.
+    fn hand_over(&mut self, inbox_len: &AtomicUsize) -> usize {
+        let mut count = 0;
+        while let Some(event) = self.endpoint.poll_event() {
+            count += 1;
+            match event {
+                Event::Message {
+                    from,
+                    session,
+                    frame,
+                } => {
+                    inbox_len.fetch_add(frame.payload.len(), Ordering::Relaxed);
+                    if let Some(inbox) = &self.inbox {
+                        // There is room: only the reader fills the queue, and it asked before.
+                        let _ = inbox.try_send(Incoming {
+                            from,
+                            session,
+                            frame,
+                        });
+                    }
+                }
+                Event::Delivered(token) => self.send_ended(token, Ok(())),
+                Event::Failed(token, failure) => self.send_ended(token, Err(failure)),
+                Event::Connected { peer, .. } => {
+                    self.connected.insert(peer, Ok(()));
+                }
+                Event::ConnectFailed { peer, failure } => {
+                    self.connected.insert(peer, Err(failure));
+                }
+                Event::Closed { .. } => {}
+            }
+        }
+        count
+    }
+
+    fn send_ended(&mut self, token: Token, how: Result<(), Failure>) {
+        let Some(send) = self.sends.get_mut(&token) else {
+            return;
+        };
+        self.pending_count -= 1;
+        self.pending_len -= send.len;
+        if send.outcome.is_some() {
+            send.outcome = Some(Outcome::Done(how));
+            return;
+        }
+        self.sends.remove(&token);
+        if let Err(failure) = how {
+            self.failed.get_or_insert(failure);
+        }
+    }
+
+    /// What became of an acknowledged send, once it has ended.
+    pub(super) fn outcome(&mut self, token: Token) -> Option<Result<(), Failure>> {
+        let send = self.sends.get_mut(&token)?;
+        let Some(Outcome::Done(how)) = send.outcome else {
+            return None;
+        };
+        send.told = true;
+        Some(how)
+    }
+
+    /// Whether an acknowledged send has ended.
+    pub(super) fn is_done(&self, token: Token) -> bool {
+        let outcome = self.sends.get(&token).map(|send| &send.outcome);
+        matches!(outcome, Some(Some(Outcome::Done(_))))
+    }
+
+    /// Nobody asks about this send any more.
+    pub(super) fn forget(&mut self, token: Token) {
+        let Some(send) = self.sends.get_mut(&token) else {
+            return;
+        };
+        match send.outcome.take() {
+            Some(Outcome::Pending) | None => {}
+            Some(Outcome::Done(how)) => {
+                let told = send.told;
+                self.sends.remove(&token);
+                if let (Err(failure), false) = (how, told) {
+                    self.failed.get_or_insert(failure);
+                }
+            }
+        }
+    }
+
+    /// Once nothing is on its way: the first failure since the last time.
+    pub(super) fn flushed(&mut self) -> Option<Result<(), Failure>> {
+        (self.pending_count == 0).then(|| self.failed.take().map_or(Ok(()), Err))
+    }
+
+    /// What became of `connect`.
+    pub(super) fn take_connected(&mut self, peer: SocketAddr) -> Option<Result<(), Failure>> {
+        self.connected.remove(&peer)
+    }
+
+    fn has_room(&self, config: &UdpConfig, len: usize) -> bool {
+        self.pending_count == 0
+            || (self.pending_count < config.send_queue_count
+                && self.pending_len + len <= config.send_queue_len)
+    }
+}
+
+impl Driver {
+    pub(crate) const fn local_addr(&self) -> SocketAddr {
+        self.socket.local_addr()
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the protocol, and does what follows from that.
+    pub(super) fn with<T>(&self, change: impl FnOnce(&mut Core) -> T) -> T {
+        let mut core = self.lock();
+        let result = change(&mut core);
+        self.after(core);
+        self.transmit();
+        result
+    }
+
+    /// Hands events over and unlocks; how many there were.
+    fn after(&self, mut core: MutexGuard<'_, Core>) -> usize {
+        let count = core.hand_over(&self.inbox_len);
+        let wake = count > 0 && core.waiters > 0;
+        drop(core);
+        if wake {
+            self.changed.notify_all();
+        }
+        count
+    }
+
+    /// Sends what the protocol has to send.
+    fn transmit(&self) {
+        self.has_more.store(true, Ordering::SeqCst);
+        // Who has it looks again after giving it back, so nothing is left lying.
+        while self.has_more.load(Ordering::SeqCst) && !self.sending.swap(true, Ordering::SeqCst) {
+            self.has_more.store(false, Ordering::SeqCst);
+            self.send_all();
+            self.sending.store(false, Ordering::SeqCst);
+        }
+    }
+
+    fn send_all(&self) {
+        let spare = || {
+            self.send_buffer
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        let mut out = std::mem::take(&mut *spare());
+        let max_segments = self.socket.max_segments();
+        loop {
+            let mut core = self.lock();
+            core.gathered = 0;
+            core.gather_until = None;
+            let transmit = core
+                .endpoint
+                .poll_transmit(clock::now(), max_segments, &mut out);
+            let Some(transmit) = transmit else {
+                let wake = self.arm(&mut core);
+                drop(core);
+                if wake {
+                    self.timer.notify_one();
+                }
+                break;
+            };
+            drop(core);
+            if let Err(error) = self.socket.send(transmit.to, &out, transmit.segment_len) {
+                // As good as lost on the way: what matters is sent again.
+                self.send_errors.fetch_add(1, Ordering::Relaxed);
+                log::trace!("datagram to {} was not sent: {error}", transmit.to);
+            }
+        }
+        *spare() = out;
+    }
+
+    /// Whether the timer thread must be told of an earlier deadline.
+    fn arm(&self, core: &mut Core) -> bool {
+        let next = core.endpoint.next_timeout();
+        let next = next.into_iter().chain(core.gather_until).min();
+        let Some(next) = next.filter(|_| core.timer_sleeps) else {
+            return false;
+        };
+        let is_earlier = core.armed.is_none_or(|armed| next < armed);
+        if is_earlier {
+            // It sets its own when it wakes; until then nobody needs to tell it again.
+            core.armed = Some(next);
+        }
+        is_earlier
+    }
+
+    /// The body of `vstp-udp-timer`.
+    fn timer_loop(&self) {
+        let mut core = self.lock();
+        while !core.closed {
+            let next = core.endpoint.next_timeout();
+            let next = next.into_iter().chain(core.gather_until).min();
+            let now = clock::now();
+            if next.is_some_and(|at| at <= now) {
+                core.endpoint.handle_timeout(now);
+                self.after(core);
+                self.transmit();
+                core = self.lock();
+                continue;
+            }
+            core.armed = next;
+            core.timer_sleeps = true;
+            core = match next {
+                Some(at) => {
+                    let waited = self.timer.wait_timeout(core, at - now);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self
+                    .timer
+                    .wait(core)
+                    .unwrap_or_else(PoisonError::into_inner),
+            };
+            core.timer_sleeps = false;
+        }
+    }
+
+    /// The body of `vstp-udp-recv`.
+    fn receive_loop(&self) {
+        let mut given = None;
+        while let Some(mut buffer) = self.turn.thread_take(given.take()) {
+            loop {
+                let events = self.read(&mut buffer, TICK);
+                if self.lock().closed {
+                    return;
+                }
+                if events > 0 && self.turn.has_one_waiting() {
+                    break;
+                }
+            }
+            given = Some(buffer);
+        }
+    }
+
+    /// Reads what is there, or waits for it; how many events came of it.
+    fn read(&self, buffer: &mut RecvBuffer, wait: Duration) -> usize {
+        let received = match self.socket.recv(buffer, wait) {
+            Ok(Some(received)) => received,
+            Ok(None) => return 0,
+            Err(error) => {
+                // A refusal by the other host, or a shortage of the system; the socket itself lives.
+                self.recv_errors.fetch_add(1, Ordering::Relaxed);
+                log::trace!("receiving failed: {error}");
+                return 0;
+            }
+        };
+        let now = clock::now();
+        let mut core = self.lock();
+        let mut count = 0;
+        for datagram in received.datagrams() {
+            let room = self.has_inbox_room();
+            core.endpoint
+                .handle_datagram(now, received.from, datagram, room);
+            count += core.hand_over(&self.inbox_len);
+        }
+        let wake = count > 0 && core.waiters > 0;
+        drop(core);
+        if wake {
+            self.changed.notify_all();
+        }
+        self.transmit();
+        count
+    }
+
+    fn has_inbox_room(&self) -> bool {
+        let len = self.inbox_len.load(Ordering::Relaxed);
+        // An empty queue takes a message of any size.
+        len == 0 || (!self.messages.is_full() && len < self.config.recv_queue_len)
+    }
+
+    /// Waits until `check` gives something, and reads the socket meanwhile if nobody else does.
+    ///
+    /// `None`: the deadline has passed, or the socket was closed.
+    pub(super) fn wait_for<T>(
+        &self,
+        until: Option<Instant>,
+        mut check: impl FnMut(&mut Core) -> Option<T>,
+    ) -> Option<T> {
+        let mut turn = None;
+        loop {
+            let mut core = self.lock();
+            if let Some(found) = check(&mut core) {
+                return Some(found);
+            }
+            if core.closed {
+                return None;
+            }
+            let wait = remaining(until)?;
+            turn = turn.take().or_else(|| self.turn.try_take());
+            if let Some(turn) = &mut turn {
+                drop(core);
+                self.read(turn.buffer(), wait);
+            } else {
+                core.waiters += 1;
+                // Lock order is turn before core; noting the wait therefore comes without the core.
+                drop(core);
+                let waiting = self.turn.wait();
+                let mut core = self.lock();
+                let found = check(&mut core);
+                if found.is_none() && !core.closed {
+                    let waited = self.changed.wait_timeout(core, wait);
+                    core = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                core.waiters -= 1;
+                drop(core);
+                drop(waiting);
+                if found.is_some() {
+                    return found;
+                }
+            }
+        }
+    }
+
+    /// Waits for a message; `Ok(None)` when the deadline has passed.
+    pub(crate) fn recv(&self, until: Option<Instant>) -> Result<Option<Incoming>, VstpError> {
+        let mut turn = None;
+        loop {
+            if let Some(incoming) = self.try_recv()? {
+                return Ok(Some(incoming));
+            }
+            let Some(wait) = remaining(until) else {
+                return Ok(None);
+            };
+            turn = turn.take().or_else(|| self.turn.try_take());
+            if let Some(turn) = &mut turn {
+                self.read(turn.buffer(), wait);
+            } else {
+                let _waiting = self.turn.wait();
+                if let Some(incoming) = self.next_message(wait)? {
+                    return Ok(Some(incoming));
+                }
+            }
+        }
+    }
+
+    /// Waits for a message that somebody else reads, for a tick at most: for workers, of which one that
+    /// reads would not work.
+    pub(crate) fn next_message(&self, wait: Duration) -> Result<Option<Incoming>, VstpError> {
+        use crossbeam_channel::RecvTimeoutError;
+        match self.messages.recv_timeout(wait.min(TICK)) {
+            Ok(incoming) => Ok(Some(self.taken(incoming))),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(closed()),
+        }
+    }
+
+    /// A message that is there already.
+    pub(crate) fn try_recv(&self) -> Result<Option<Incoming>, VstpError> {
+        use crossbeam_channel::TryRecvError;
+        match self.messages.try_recv() {
+            Ok(incoming) => Ok(Some(self.taken(incoming))),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(closed()),
+        }
+    }
+
+    fn taken(&self, incoming: Incoming) -> Incoming {
+        self.inbox_len
+            .fetch_sub(incoming.frame.payload.len(), Ordering::Relaxed);
+        incoming
+    }
+
+    /// Sends a frame once.
+    pub(crate) fn send(&self, frame: &Frame, to: SocketAddr) -> Result<(), VstpError> {
+        self.with(|core| {
+            if core.closed {
+                return Err(closed());
+            }
+            let sent = core.endpoint.send(clock::now(), to, frame.as_ref());
+            sent.map_err(VstpError::from)
+        })
+    }
+
+    /// Begins a send that is repeated until it is acknowledged; waits for room in the queue.
+    pub(super) fn start_send(&self, frame: Frame, to: SocketAddr) -> Result<Token, VstpError> {
+        let len = frame.payload.len();
+        let mut core = self.lock();
+        if !core.has_room(&self.config, len) {
+            drop(core);
+            let room = |core: &mut Core| core.has_room(&self.config, len).then_some(());
+            self.wait_for(None, room).ok_or_else(closed)?;
+            core = self.lock();
+        }
+        if core.closed {
+            return Err(closed());
+        }
+        let now = clock::now();
+        let token = core.endpoint.send_with_ack(now, to, frame)?;
+        core.sends.insert(
+            token,
+            Send {
+                len,
+                outcome: Some(Outcome::Pending),
+                told: false,
+            },
+        );
+        core.pending_count += 1;
+        core.pending_len += len;
+        core.gathered += 1;
+        // One datagram is one system call; many that are begun in a row are one too.
+        if core.pending_count >= GATHER_FROM && core.gathered < GATHER_COUNT {
+            if core.gather_until.is_none() {
+                core.gather_until = now.checked_add(GATHER_TIME);
+                if self.arm(&mut core) {
+                    drop(core);
+                    self.timer.notify_one();
+                }
+            }
+            return Ok(token);
+        }
+        drop(core);
+        self.transmit();
+        Ok(token)
+    }
+
+    /// Sends a frame until it is acknowledged, and waits for that.
+    pub(crate) fn send_with_ack(&self, frame: Frame, to: SocketAddr) -> Result<(), VstpError> {
+        let token = self.start_send(frame, to)?;
+        self.transmit();
+        let ended = self.wait_for(None, |core| core.outcome(token));
+        self.lock().forget(token);
+        ended.map_or_else(|| Err(closed()), |how| how.map_err(VstpError::from))
+    }
+
+    pub(crate) const fn read_timeout(&self) -> Option<Duration> {
+        self.config.read_timeout
+    }
+
+    pub(crate) fn inbox_is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    pub(crate) fn session_count(&self) -> usize {
+        self.lock().endpoint.stats().sessions
+    }
+
+    /// Sends now what waits for company.
+    pub(super) fn push(&self) {
+        self.transmit();
+    }
+
+    pub(super) fn progress(&self, token: Token) -> Option<Progress> {
+        self.lock().endpoint.progress(token)
+    }
+
+    pub(crate) fn stats(&self) -> UdpStats {
+        let core = self.lock();
+        UdpStats {
+            protocol: core.endpoint.stats().clone(),
+            send_errors: self.send_errors.load(Ordering::Relaxed),
+            recv_errors: self.recv_errors.load(Ordering::Relaxed),
+            recv_queue_count: self.messages.len(),
+            send_queue_count: core.pending_count,
+        }
+    }
+
+    /// Ends every call that waits, and the threads.
+    fn close(&self) {
+        let mut core = self.lock();
+        core.closed = true;
+        core.inbox = None;
+        drop(core);
+        self.changed.notify_all();
+        self.timer.notify_all();
+        self.turn.close();
+        self.socket.wake();
+    }
+}
+
+/// What is left until a deadline, at most a tick; `None` when it has passed.
+fn remaining(until: Option<Instant>) -> Option<Duration> {
+    let Some(until) = until else {
+        return Some(TICK);
+    };
+    let left = until.saturating_duration_since(clock::now());
+    (!left.is_zero()).then(|| left.min(TICK))
+}
+
+pub(super) fn closed() -> VstpError {
+    VstpError::ConnectionClosed(ClosedBy::Local)
+}

@@ -1,0 +1,194 @@
+//! The limits and times of an endpoint, each with its default (spec 4.12).
+
+use crate::proto::keys::Features;
+use std::time::Duration;
+
+/// What an application may send to an address without a session that has sent something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AnswerLimit {
+    /// Whatever it likes: clients, which speak first.
+    Unlimited,
+    /// So many times the bytes that the address sent in the last 30 s: servers, which a forged
+    /// source address would otherwise turn into an amplifier.
+    Times(u32),
+    /// Nothing.
+    SessionsOnly,
+}
+
+/// See the module; every field has its default in [`EndpointConfig::default`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct EndpointConfig {
+    /// Whether clients may open sessions here. Default: no.
+    pub accept_sessions: bool,
+    /// Largest datagram sent (bytes). Default: 1,200, which passes any IPv6 path; up to 65,507.
+    pub max_datagram_len: usize,
+    /// Largest frame accepted and sent (bytes), reassembled. Default: 128 MiB.
+    pub max_frame_len: usize,
+    /// Whether frames that do not fit one datagram are cut. Default: yes.
+    pub allow_frag: bool,
+    /// Whether frames carry the CRC flag too; the checksum itself is always there. Default: no.
+    pub use_crc: bool,
+    /// Timeouts in a row without an acknowledgement before everything to a peer is given up. Default: 8.
+    pub max_retries: u32,
+    /// Time to the first retransmission, before the round-trip time is known. Default: 1 s.
+    pub ack_timeout: Duration,
+    /// Shortest time to a retransmission. Default: 200 ms.
+    pub retry_delay: Duration,
+    /// Longest time to a retransmission. Default: 10 s.
+    pub max_retry_delay: Duration,
+    /// A message without progress for so long is given up. Default: 30 s.
+    pub delivery_timeout: Duration,
+    /// The whole of HELLO, cookie and WELCOME. Default: 10 s.
+    pub handshake_timeout: Duration,
+    /// Silence in a session after which PING goes out; three without an answer end it. Default: 15 s.
+    pub ping_interval: Duration,
+    /// What this side can do. Default: `bundle`.
+    pub features: Features,
+    /// What may be sent to strangers. Default: unlimited.
+    pub answer_limit: AnswerLimit,
+    /// Sessions at once that clients may open here. Default: 4,096.
+    pub max_sessions: usize,
+    /// The same for one IP address. Default: 64.
+    pub max_sessions_per_ip: usize,
+    /// Reassembly for an address without a session (bytes). Default: 320 KiB.
+    pub stranger_budget_len: usize,
+    /// Reassembly for a session (bytes). Default: 128 MiB.
+    pub session_budget_len: usize,
+    /// Reassembly in all (bytes). Default: 512 MiB.
+    pub total_budget_len: usize,
+    /// Sets of fragments in all. Default: 1,000.
+    pub max_reassembly_sessions: usize,
+    /// Addresses without a session that are remembered. Default: 16,384.
+    pub max_strangers: usize,
+}
+
+impl Default for EndpointConfig {
+    fn default() -> Self {
+        Self {
+            accept_sessions: false,
+            max_datagram_len: 1200,
+            max_frame_len: 128 * 1024 * 1024,
+            allow_frag: true,
+            use_crc: false,
+            max_retries: 8,
+            ack_timeout: Duration::from_secs(1),
+            retry_delay: Duration::from_millis(200),
+            max_retry_delay: Duration::from_secs(10),
+            delivery_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(15),
+            features: super::offered(),
+            answer_limit: AnswerLimit::Unlimited,
+            max_sessions: 4096,
+            max_sessions_per_ip: 64,
+            stranger_budget_len: 320 * 1024,
+            session_budget_len: 128 * 1024 * 1024,
+            total_budget_len: 512 * 1024 * 1024,
+            max_reassembly_sessions: 1000,
+            max_strangers: 16 * 1024,
+        }
+    }
+}
+
+/// Largest payload of a UDP datagram over IPv4 (bytes, RFC 768 and RFC 791).
+pub const MAX_DATAGRAM_LEN: usize = 65_507;
+/// Length of HELLO (bytes): as long as the longest answer, so that it is no amplifier.
+pub(super) const HELLO_LEN: usize = 1200;
+/// Fragments of a set in a session.
+pub(super) const MAX_FRAGMENT_COUNT: u64 = 1 << 20;
+/// Fragments of a set without a session.
+pub(super) const MAX_STRANGER_FRAGMENT_COUNT: u64 = 255;
+/// Sets in reassembly for a session.
+pub(super) const MAX_SETS_PER_SESSION: usize = 64;
+/// Sets in reassembly for an address without one.
+pub(super) const MAX_SETS_PER_STRANGER: usize = 4;
+/// What the receiver is assumed to take before it has said so (bytes).
+pub(super) const INITIAL_WINDOW_LEN: u64 = 64 * 1024;
+/// How long a stranger is remembered after its last datagram, and a set of its fragments lives.
+pub(super) const STRANGER_LIFE: Duration = Duration::from_secs(30);
+/// How long a set in a session lives after its last new fragment.
+pub(super) const SET_LIFE: Duration = Duration::from_secs(30);
+/// How long fragments wait for company before they are acknowledged.
+pub(super) const ACK_DELAY: Duration = Duration::from_millis(25);
+/// So many new fragments are acknowledged at once.
+pub(super) const ACK_EVERY: u32 = 16;
+/// Cookies handed out in a second, all addresses together.
+pub(super) const COOKIES_PER_SECOND: u32 = 1000;
+
+impl EndpointConfig {
+    /// The setting that makes no sense, and why.
+    ///
+    /// # Errors
+    /// Its name and a sentence.
+    pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        // 576 less IP and UDP headers: what every host must take (RFC 791 3.2).
+        if !(512..=MAX_DATAGRAM_LEN).contains(&self.max_datagram_len) {
+            return Err(("max_datagram_len", "must be 512 to 65,507 bytes"));
+        }
+        if self.max_frame_len < 1024 {
+            return Err(("max_frame_len", "must be 1,024 bytes or more"));
+        }
+        let times = [
+            ("ack_timeout", self.ack_timeout),
+            ("retry_delay", self.retry_delay),
+            ("max_retry_delay", self.max_retry_delay),
+            ("delivery_timeout", self.delivery_timeout),
+            ("handshake_timeout", self.handshake_timeout),
+            ("ping_interval", self.ping_interval),
+        ];
+        for (setting, time) in times {
+            if time.is_zero() {
+                return Err((setting, "zero would end everything at once"));
+            }
+        }
+        if self.retry_delay > self.max_retry_delay {
+            return Err(("retry_delay", "must not be above max_retry_delay"));
+        }
+        if self.accept_sessions && (self.max_sessions == 0 || self.max_sessions_per_ip == 0) {
+            return Err(("max_sessions", "zero would serve nobody"));
+        }
+        if self.max_strangers == 0 {
+            return Err(("max_strangers", "must be one or more"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h3_senseless_settings_are_named() {
+        assert_eq!(EndpointConfig::default().check(), Ok(()));
+        let bad = |change: fn(&mut EndpointConfig)| {
+            let mut config = EndpointConfig::default();
+            change(&mut config);
+            config.check().expect_err("it makes no sense").0
+        };
+        assert_eq!(bad(|c| c.max_datagram_len = 511), "max_datagram_len");
+        assert_eq!(bad(|c| c.max_datagram_len = 65_508), "max_datagram_len");
+        assert_eq!(bad(|c| c.max_frame_len = 1023), "max_frame_len");
+        assert_eq!(bad(|c| c.ack_timeout = Duration::ZERO), "ack_timeout");
+        assert_eq!(bad(|c| c.ping_interval = Duration::ZERO), "ping_interval");
+        assert_eq!(bad(|c| c.retry_delay = Duration::MAX), "retry_delay");
+        assert_eq!(bad(|c| c.max_strangers = 0), "max_strangers");
+        let mut zero = EndpointConfig {
+            accept_sessions: true,
+            ..EndpointConfig::default()
+        };
+        zero.max_sessions = 0;
+        assert!(zero.check().is_err());
+        for time in [Duration::from_nanos(1), Duration::MAX] {
+            let config = EndpointConfig {
+                delivery_timeout: time,
+                ping_interval: time,
+                handshake_timeout: time,
+                ..EndpointConfig::default()
+            };
+            assert_eq!(config.check(), Ok(()));
+        }
+    }
+}

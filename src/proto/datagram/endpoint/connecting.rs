@@ -1,0 +1,31 @@
+//! What is remembered while sessions are being opened, on either side.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// A network that counts as one client.
+pub(super) type Key = u64;
+
+/// A session that this side is opening.
+#[derive(Debug)]
+pub(super) struct Connecting {
+    pub(super) cookie: Option<(Vec<u8>, Instant)>,
+    pub(super) wait: Duration,
+    pub(super) next_at: Instant,
+    pub(super) give_up_at: Option<Instant>,
+}
+
+/// Cookies handed out in the current second.
+#[derive(Debug)]
+pub(super) struct CookieRate {
+    pub(super) began: Instant,
+    pub(super) count: u32,
+}
+
+/// What counts as one client's: an IPv4 address, an IPv6 /64.
+pub(super) fn network(ip: IpAddr) -> Key {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => u64::from(ip.to_bits()),
+        IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64,
+    }
+}

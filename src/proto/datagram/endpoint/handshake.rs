@@ -1,0 +1,321 @@
+//! Opening a session: HELLO, a cookie, HELLO with the cookie, WELCOME (spec 4.8).
+//!
+//! ```text
+//!   client                                        server
+//!   HELLO, 1,200 bytes ─────────────────────────>  keeps nothing
+//!                      <───── WELCOME with cookie  HMAC of address, port and time
+//!   HELLO with cookie  ─────────────────────────>  checks it; opens the session
+//!                      <──────── WELCOME with sid
+//! ```
+
+use super::super::config::{COOKIES_PER_SECOND, HELLO_LEN};
+use super::super::emit::{self, Control};
+use super::super::fields::Fields;
+use super::super::parts::{Event, Failure, SendError};
+use super::super::peer::{Link, Peer};
+use super::super::stats::DropReason;
+use super::Endpoint;
+use super::connecting::{Connecting, CookieRate, network};
+use crate::proto::code::ErrorCode;
+use crate::proto::keys::{self, Features};
+use crate::wire::{FrameRef, FrameType};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// A cookie that is this old is not used any more: it might be over its time when it arrives.
+const COOKIE_USE: Duration = Duration::from_secs(8);
+/// First wait for an answer to HELLO; it doubles.
+const HELLO_WAIT: Duration = Duration::from_millis(500);
+
+impl Endpoint {
+    /// Begins a session; ends in [`Event::Connected`] or [`Event::ConnectFailed`].
+    ///
+    /// # Errors
+    /// `Connected`: there is one with this address, or one is being opened.
+    pub fn connect(&mut self, now: Instant, to: SocketAddr) -> Result<(), SendError> {
+        let now = self.clamp(now);
+        let is_closing = |index: &usize| self.peer(*index).is_some_and(Peer::is_closing);
+        if let Some(index) = self.sessions.get(&to).copied() {
+            if !is_closing(&index) {
+                return Err(SendError::Connected);
+            }
+            self.end_session(index, Failure::Local);
+        }
+        if self.connecting.contains_key(&to) {
+            return Err(SendError::Connected);
+        }
+        let connecting = Connecting {
+            cookie: None,
+            wait: HELLO_WAIT,
+            next_at: now,
+            give_up_at: now.checked_add(self.config.handshake_timeout),
+        };
+        self.connecting.insert(to, connecting);
+        self.say_hello(now, to);
+        Ok(())
+    }
+
+    fn say_hello(&mut self, now: Instant, to: SocketAddr) {
+        let Some(connecting) = self.connecting.get_mut(&to) else {
+            return;
+        };
+        let is_old = |at: Instant| now.saturating_duration_since(at) >= COOKIE_USE;
+        if connecting
+            .cookie
+            .as_ref()
+            .is_some_and(|(_, at)| is_old(*at))
+        {
+            connecting.cookie = None;
+        }
+        let cookie = connecting.cookie.as_ref().map(|(cookie, _)| &cookie[..]);
+        let hello = emit::hello(&self.config.features, self.config.max_frame_len, cookie);
+        connecting.next_at = now + connecting.wait;
+        connecting.wait = (connecting.wait * 2).min(self.config.max_retry_delay);
+        self.stray.push_back((to, hello));
+    }
+
+    /// Says HELLO again where it is due, gives up where it is over its time.
+    pub(super) fn connecting_timeout(&mut self, now: Instant) {
+        let due: Vec<SocketAddr> = self
+            .connecting
+            .iter()
+            .filter(|(_, c)| c.next_at <= now || c.give_up_at.is_some_and(|at| at <= now))
+            .map(|(addr, _)| *addr)
+            .collect();
+        for peer in due {
+            let over = |c: &Connecting| c.give_up_at.is_some_and(|at| at <= now);
+            if self.connecting.get(&peer).is_some_and(over) {
+                self.connect_failed(peer, Failure::TimedOut);
+            } else {
+                self.say_hello(now, peer);
+            }
+        }
+    }
+
+    pub(super) fn connecting_deadline(&self) -> Option<Instant> {
+        let of = |c: &Connecting| c.give_up_at.map_or(c.next_at, |at| at.min(c.next_at));
+        self.connecting.values().map(of).min()
+    }
+
+    pub(super) fn connect_failed(&mut self, peer: SocketAddr, failure: Failure) {
+        if self.connecting.remove(&peer).is_some() {
+            self.events
+                .push_back(Event::ConnectFailed { peer, failure });
+        }
+    }
+
+    /// ERR while a session is being opened: believed only with the cookie, which a forger does not have.
+    pub(super) fn on_refusal(
+        &mut self,
+        from: SocketAddr,
+        frame: FrameRef<'_>,
+    ) -> Result<(), DropReason> {
+        let connecting = self.connecting.get(&from).ok_or(DropReason::Unexpected)?;
+        let ours = connecting.cookie.as_ref().map(|(cookie, _)| &cookie[..]);
+        let theirs = keys::unique(frame.headers, keys::COOKIE).map_err(|_| DropReason::Invalid)?;
+        if ours.is_none() || ours != theirs {
+            return Err(DropReason::Unexpected);
+        }
+        let code = frame.headers.get(keys::CODE).unwrap_or_default();
+        self.connect_failed(from, Failure::Refused(ErrorCode::from_wire(code)));
+        Ok(())
+    }
+
+    /// Client: WELCOME, with a cookie or with the session.
+    pub(super) fn on_welcome(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        frame: FrameRef<'_>,
+        fields: &Fields<'_>,
+    ) -> Result<(), DropReason> {
+        let connecting = self
+            .connecting
+            .get_mut(&from)
+            .ok_or(DropReason::Unexpected)?;
+        if !frame.payload.is_empty() {
+            return Err(DropReason::Invalid);
+        }
+        let Some(sid) = fields.sid else {
+            let cookie = fields.cookie.ok_or(DropReason::Invalid)?;
+            if connecting.cookie.is_some() {
+                // An answer to a HELLO that was repeated; the first cookie is in use.
+                return Err(DropReason::Duplicate);
+            }
+            connecting.cookie = Some((cookie.to_vec(), now));
+            connecting.wait = HELLO_WAIT;
+            self.say_hello(now, from);
+            return Ok(());
+        };
+        if connecting.cookie.is_none() {
+            return Err(DropReason::Unexpected);
+        }
+        let invalid = |_| DropReason::Invalid;
+        let id = keys::number::<u128>(frame.headers, keys::SESSION_ID).map_err(invalid)?;
+        let size = keys::number::<u64>(frame.headers, keys::MAX_FRAME_SIZE).map_err(invalid)?;
+        let theirs = Features::from_header(frame.headers).map_err(invalid)?;
+        let id = id.ok_or(DropReason::Invalid)?;
+        let features = self.config.features.intersection(&theirs);
+        let link = Link {
+            sid,
+            id,
+            bundle: features.contains("bundle"),
+            features: features.clone(),
+            max_frame_len: size.filter(|size| *size >= 1024).unwrap_or(1024),
+            cookie_made: None,
+        };
+        self.connecting.remove(&from);
+        self.open_session(now, from, link);
+        self.events.push_back(Event::Connected {
+            peer: from,
+            session: id,
+            features,
+        });
+        Ok(())
+    }
+
+    fn open_session(&mut self, now: Instant, addr: SocketAddr, link: Link) -> usize {
+        let peer = Peer::new(addr, Some(link), &self.config, now);
+        let index = self.add_peer(peer);
+        self.sessions.insert(addr, index);
+        self.stats.sessions_opened += 1;
+        self.stats.sessions = self.sessions.len();
+        self.mark_active(index);
+        index
+    }
+
+    /// Server: HELLO, without a cookie or with one.
+    pub(super) fn on_hello(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        frame: FrameRef<'_>,
+        fields: &Fields<'_>,
+        datagram_len: usize,
+    ) -> Result<(), DropReason> {
+        let is_padded = datagram_len >= HELLO_LEN;
+        if !self.config.accept_sessions || !is_padded || fields.sid.is_some() {
+            return Err(DropReason::Hello);
+        }
+        let uptime = now.saturating_duration_since(self.began);
+        let Some(cookie) = fields.cookie else {
+            return self.hand_out_cookie(now, from, uptime);
+        };
+        let made = self
+            .secret
+            .check_cookie(cookie, from, uptime)
+            .ok_or(DropReason::Hello)?;
+        if let Some(index) = self.sessions.get(&from).copied() {
+            let before = self
+                .peer(index)
+                .and_then(|peer| peer.link.as_ref())
+                .and_then(|link| link.cookie_made);
+            match before {
+                // The answer was lost: the same session again.
+                Some(before) if before == made => {
+                    self.welcome(index);
+                    return Ok(());
+                }
+                Some(before) if before > made => return Err(DropReason::Hello),
+                // A new cookie from the same address: whoever is there has begun anew.
+                _ => self.end_session(index, Failure::Replaced),
+            }
+        }
+        if !self.has_place(from.ip()) {
+            let mut refusal = Vec::new();
+            Control::new(FrameType::Err, None).write(&mut refusal, |writer| {
+                writer.header(keys::CODE, ErrorCode::Busy.as_str().as_bytes());
+                writer.header(keys::COOKIE, cookie);
+            });
+            self.stray.push_back((from, refusal));
+            return Err(DropReason::Hello);
+        }
+        let invalid = |_| DropReason::Invalid;
+        let theirs = Features::from_header(frame.headers).map_err(invalid)?;
+        let size = keys::number::<u64>(frame.headers, keys::MAX_FRAME_SIZE).map_err(invalid)?;
+        let features = self.config.features.intersection(&theirs);
+        let link = Link {
+            sid: self.secret.bytes(),
+            id: u128::from_be_bytes(self.secret.bytes()),
+            bundle: features.contains("bundle"),
+            features,
+            max_frame_len: size.filter(|size| *size >= 1024).unwrap_or(1024),
+            cookie_made: Some(made),
+        };
+        *self.per_ip.entry(network(from.ip())).or_default() += 1;
+        let index = self.open_session(now, from, link);
+        self.welcome(index);
+        Ok(())
+    }
+
+    fn hand_out_cookie(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        uptime: Duration,
+    ) -> Result<(), DropReason> {
+        if now.saturating_duration_since(self.cookies.began) >= Duration::from_secs(1) {
+            self.cookies = CookieRate {
+                began: now,
+                count: 0,
+            };
+        }
+        if self.cookies.count >= COOKIES_PER_SECOND {
+            return Err(DropReason::Hello);
+        }
+        self.cookies.count += 1;
+        let cookie = self.secret.cookie(from, uptime);
+        let mut welcome = Vec::new();
+        Control::new(FrameType::Welcome, None)
+            .write(&mut welcome, |writer| writer.header(keys::COOKIE, &cookie));
+        self.stray.push_back((from, welcome));
+        Ok(())
+    }
+
+    fn has_place(&self, ip: IpAddr) -> bool {
+        let of_ip = self.per_ip.get(&network(ip)).copied().unwrap_or(0);
+        self.sessions.len() < self.config.max_sessions && of_ip < self.config.max_sessions_per_ip
+    }
+
+    fn welcome(&mut self, index: usize) {
+        let max_frame_len = self.config.max_frame_len as u64;
+        let Some(peer) = self.peer_mut(index) else {
+            return;
+        };
+        let Some(link) = &peer.link else {
+            return;
+        };
+        let mut welcome = Vec::new();
+        let (id, features) = (link.id.to_string(), link.features.to_string());
+        Control::new(FrameType::Welcome, Some(&link.sid)).write(&mut welcome, |writer| {
+            writer.header(keys::SESSION_ID, id.as_bytes());
+            writer.header(keys::FEATURES, features.as_bytes());
+            writer.number(keys::MAX_FRAME_SIZE, max_frame_len);
+        });
+        peer.push(welcome);
+        self.mark_active(index);
+    }
+
+    /// Ends a session here: everything that waits for it is given up.
+    pub(super) fn end_session(&mut self, index: usize, by: Failure) {
+        let Some(peer) = self.peer(index) else {
+            return;
+        };
+        let addr = peer.addr;
+        let was_theirs = peer.link.as_ref().is_some_and(|l| l.cookie_made.is_some());
+        if was_theirs {
+            let key = network(addr.ip());
+            if let Some(count) = self.per_ip.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.per_ip.remove(&key);
+                }
+            }
+        }
+        self.sessions.remove(&addr);
+        self.remove_peer(index, by);
+        self.stats.sessions_closed += 1;
+        self.stats.sessions = self.sessions.len();
+        self.events.push_back(Event::Closed { peer: addr, by });
+    }
+}

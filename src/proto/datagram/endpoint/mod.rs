@@ -1,0 +1,594 @@
+//! [`Endpoint`]: everything that one UDP socket speaks, without the socket.
+//!
+//! Driven by a shell: datagrams and the time go in, [`Endpoint::poll_transmit`] and
+//! [`Endpoint::poll_event`] are drained after each, and it sleeps until [`Endpoint::next_timeout`].
+//! Nothing here fails because of what came from the network.
+//!
+//! ```text
+//!   stranger ──HELLO + cookie──> session ──BYE, ERR, three silent intervals──> gone
+//!      └── 30 s without a datagram, nothing pending ──> forgotten
+//! ```
+
+mod connecting;
+mod handshake;
+mod receive;
+#[cfg(test)]
+mod tests;
+
+use super::config::{AnswerLimit, EndpointConfig};
+use super::emit::Envelope;
+use super::fields;
+use super::fragment::{Cut, Inner};
+use super::parts::{Event, Failure, Progress, SendError, Token, Transmit};
+use super::peer::{Fate, Link, Peer, Shared};
+use super::reassembly::Totals;
+use super::reliable::{Message, Outgoing, Set};
+use super::secret::Secret;
+use super::stats::EndpointStats;
+use crate::proto::keys::Features;
+use crate::wire::{EncodeError, Flags, Frame, FrameRef, FrameType, Limits};
+use connecting::{Connecting, CookieRate, Key};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Endpoint {
+    config: EndpointConfig,
+    secret: Secret,
+    began: Instant,
+    /// The latest time seen; a clock that goes back is held here.
+    now: Instant,
+    peers: Vec<Option<Box<Peer>>>,
+    free: Vec<usize>,
+    sessions: HashMap<SocketAddr, usize>,
+    strangers: HashMap<SocketAddr, usize>,
+    /// Strangers in the order in which they came, some of whom are gone.
+    stranger_order: VecDeque<(usize, SocketAddr)>,
+    connecting: BTreeMap<SocketAddr, Connecting>,
+    /// Sessions that clients opened, by network.
+    per_ip: HashMap<Key, usize>,
+    cookies: CookieRate,
+    /// Datagrams to addresses of which nothing is remembered.
+    stray: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// Peers that may have something to send.
+    active: VecDeque<usize>,
+    /// When to look at a peer; entries that were overtaken by an earlier one do no harm.
+    timers: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// Peers with sets in reassembly.
+    reassembling: BTreeSet<usize>,
+    totals: Totals,
+    events: VecDeque<Event>,
+    stats: EndpointStats,
+    next_msg_id: u64,
+    next_frag_id: u64,
+}
+
+impl Endpoint {
+    /// An endpoint without peers. All that is random in it follows from `seed`, which must be
+    /// unpredictable outside of tests.
+    #[must_use]
+    pub fn new(config: EndpointConfig, seed: [u8; 32], now: Instant) -> Self {
+        let mut secret = Secret::new(seed);
+        // Below 2^48, so that they never wrap (spec 4.6).
+        let (next_msg_id, next_frag_id) = (secret.u64() >> 16, secret.u64() >> 16);
+        Self {
+            config,
+            secret,
+            began: now,
+            now,
+            peers: Vec::new(),
+            free: Vec::new(),
+            sessions: HashMap::new(),
+            strangers: HashMap::new(),
+            stranger_order: VecDeque::new(),
+            connecting: BTreeMap::new(),
+            per_ip: HashMap::new(),
+            cookies: CookieRate {
+                began: now,
+                count: 0,
+            },
+            stray: VecDeque::new(),
+            active: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            reassembling: BTreeSet::new(),
+            totals: Totals {
+                charged: 0,
+                sets: 0,
+            },
+            events: VecDeque::new(),
+            stats: EndpointStats::default(),
+            next_msg_id,
+            next_frag_id,
+        }
+    }
+
+    /// Time that goes back, by a bug or between threads, is held still.
+    fn clamp(&mut self, now: Instant) -> Instant {
+        self.now = self.now.max(now);
+        self.now
+    }
+
+    fn peer(&self, index: usize) -> Option<&Peer> {
+        self.peers.get(index)?.as_deref()
+    }
+
+    fn peer_mut(&mut self, index: usize) -> Option<&mut Peer> {
+        self.peers.get_mut(index)?.as_deref_mut()
+    }
+
+    fn add_peer(&mut self, peer: Peer) -> usize {
+        let peer = Some(Box::new(peer));
+        match self.free.pop() {
+            Some(index) => {
+                self.peers[index] = peer;
+                index
+            }
+            None => {
+                self.peers.push(peer);
+                self.peers.len() - 1
+            }
+        }
+    }
+
+    fn remove_peer(&mut self, index: usize, failure: Failure) {
+        if let Some(peer) = self.peers.get_mut(index).and_then(Option::as_deref_mut) {
+            if let Some(sends) = peer.sends_mut() {
+                sends.fail_all(failure);
+            }
+            peer.reassembly_mut().clear(&mut self.totals);
+        }
+        self.collect(index);
+        if let Some(slot) = self.peers.get_mut(index) {
+            if slot.take().is_some() {
+                self.free.push(index);
+            }
+        }
+        self.note_reassembly(index);
+    }
+
+    fn mark_active(&mut self, index: usize) {
+        if let Some(peer) = self.peers.get_mut(index).and_then(Option::as_deref_mut) {
+            if !peer.is_active {
+                peer.is_active = true;
+                self.active.push_back(index);
+            }
+        }
+    }
+
+    /// The stranger at this address; made, and another forgotten for it, when there is none.
+    fn stranger(&mut self, now: Instant, addr: SocketAddr) -> usize {
+        if let Some(&index) = self.strangers.get(&addr) {
+            return index;
+        }
+        while self.strangers.len() >= self.config.max_strangers {
+            if !self.forget_a_stranger() {
+                break;
+            }
+        }
+        let index = self.add_peer(Peer::new(addr, None, &self.config, now));
+        self.strangers.insert(addr, index);
+        self.stranger_order.push_back((index, addr));
+        index
+    }
+
+    /// Forgets the stranger that has been there longest; one to whom this side is sending something
+    /// only if there are no others.
+    fn forget_a_stranger(&mut self) -> bool {
+        for attempt in 0..=self.stranger_order.len() {
+            let Some((index, addr)) = self.stranger_order.pop_front() else {
+                return false;
+            };
+            if self.strangers.get(&addr) != Some(&index) {
+                continue;
+            }
+            let is_last = attempt == self.stranger_order.len();
+            if self.peer(index).is_some_and(Peer::is_busy) && !is_last {
+                self.stranger_order.push_back((index, addr));
+                continue;
+            }
+            self.strangers.remove(&addr);
+            self.remove_peer(index, Failure::TimedOut);
+            return true;
+        }
+        false
+    }
+
+    /// Turns what became of a peer's messages into events.
+    fn collect(&mut self, index: usize) {
+        let peer = self.peers.get_mut(index).and_then(Option::as_deref_mut);
+        let Some(sends) = peer.and_then(Peer::sends_mut) else {
+            return;
+        };
+        while let Some((msg_id, how)) = sends.poll_done() {
+            let token = Token {
+                peer: index,
+                msg_id,
+            };
+            match how {
+                Ok(()) => {
+                    self.stats.messages_acknowledged += 1;
+                    self.events.push_back(Event::Delivered(token));
+                }
+                Err(failure) => {
+                    self.stats.messages_failed += 1;
+                    self.events.push_back(Event::Failed(token, failure));
+                }
+            }
+        }
+    }
+
+    // What the application does.
+
+    /// Queues a frame that is sent once.
+    ///
+    /// In a session when there is one with this address. A frame that does not fit one datagram is cut;
+    /// the loss of one fragment is then the loss of the frame.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing was queued.
+    pub fn send(
+        &mut self,
+        now: Instant,
+        to: SocketAddr,
+        frame: FrameRef<'_>,
+    ) -> Result<(), SendError> {
+        let now = self.clamp(now);
+        let index = self.peer_for(now, to);
+        let (envelope, limits) = self.envelope(index, false);
+        check(frame)?;
+        let len = envelope.message_len(frame, &limits)?;
+        let limit = self.config.answer_limit;
+        let max_len = self.config.max_datagram_len;
+        if len <= max_len {
+            let Some(peer) = self.peer_mut(index) else {
+                return Ok(());
+            };
+            if !peer.may_answer(now, len, limit) {
+                return Err(SendError::AnswerLimit);
+            }
+            let mut datagram = Vec::with_capacity(len);
+            envelope.write(frame, &limits, &mut datagram)?;
+            peer.push(datagram);
+        } else {
+            self.send_fragments(now, index, frame, (&envelope, &limits))?;
+        }
+        self.next_msg_id += 1;
+        self.stats.messages_sent += 1;
+        self.mark_active(index);
+        Ok(())
+    }
+
+    fn send_fragments(
+        &mut self,
+        now: Instant,
+        index: usize,
+        frame: FrameRef<'_>,
+        (envelope, limits): (&Envelope, &Limits),
+    ) -> Result<(), SendError> {
+        let (mut inner, cut) = self.cut(frame, frame.payload.to_vec(), envelope, limits)?;
+        let number = self.next_frag_id;
+        let limit = self.config.answer_limit;
+        let Some(peer) = self.peer_mut(index) else {
+            return Ok(());
+        };
+        if !peer.may_answer(now, inner.len() + inner.len() / 8, limit) {
+            return Err(SendError::AnswerLimit);
+        }
+        for place in 0..cut.total {
+            let mut datagram = Vec::new();
+            let sid = envelope.sid.as_ref();
+            super::emit::fragment(&mut inner, &cut, (number, place), false, sid, &mut datagram);
+            peer.push(datagram);
+        }
+        self.next_frag_id += 1;
+        Ok(())
+    }
+
+    /// Queues a frame that is sent until it is acknowledged; ends in [`Event::Delivered`] or
+    /// [`Event::Failed`] with the token.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing was queued.
+    pub fn send_with_ack(
+        &mut self,
+        now: Instant,
+        to: SocketAddr,
+        frame: Frame,
+    ) -> Result<Token, SendError> {
+        let now = self.clamp(now);
+        let index = self.peer_for(now, to);
+        let (envelope, limits) = self.envelope(index, true);
+        check(frame.as_ref())?;
+        let len = envelope.message_len(frame.as_ref(), &limits)?;
+        let msg_id = envelope.msg_id;
+        let is_stranger = envelope.sid.is_none();
+        if is_stranger && self.config.answer_limit == AnswerLimit::SessionsOnly {
+            return Err(SendError::AnswerLimit);
+        }
+        let outgoing = if len <= self.config.max_datagram_len {
+            Outgoing::Message(Message::new(frame, self.config.use_crc, len))
+        } else {
+            let head = FrameRef {
+                typ: frame.typ,
+                flags: frame.flags,
+                headers: frame.headers.as_ref(),
+                payload: &frame.payload,
+            };
+            let (head, cut) = self.cut_head(head, &envelope, &limits)?;
+            let frag_id = self.next_frag_id;
+            self.next_frag_id += 1;
+            let inner = Inner::new(head, frame.payload);
+            Outgoing::Set(frag_id, Box::new(Set::new(msg_id, inner, cut)))
+        };
+        let jitter = self.secret.u64();
+        let (config, peers) = (&self.config, &mut self.peers);
+        if let Some(peer) = peers.get_mut(index).and_then(Option::as_deref_mut) {
+            peer.reliable(config, jitter, now).queue(msg_id, outgoing);
+        }
+        self.next_msg_id += 1;
+        self.stats.messages_sent += 1;
+        self.mark_active(index);
+        Ok(Token {
+            peer: index,
+            msg_id,
+        })
+    }
+
+    fn cut(
+        &self,
+        frame: FrameRef<'_>,
+        payload: Vec<u8>,
+        envelope: &Envelope,
+        limits: &Limits,
+    ) -> Result<(Inner, Cut), SendError> {
+        let (head, cut) = self.cut_head(frame, envelope, limits)?;
+        Ok((Inner::new(head, payload), cut))
+    }
+
+    fn cut_head(
+        &self,
+        frame: FrameRef<'_>,
+        envelope: &Envelope,
+        limits: &Limits,
+    ) -> Result<(Vec<u8>, Cut), SendError> {
+        let limit = self.config.max_datagram_len;
+        let mut head = Vec::new();
+        envelope.inner_head(frame, limits, &mut head)?;
+        let size = head.len() + frame.payload.len() + 4;
+        if !self.config.allow_frag {
+            return Err(SendError::FragmentsOff { size, limit });
+        }
+        let sid_len = envelope.sid.map_or(0, |sid| sid.len());
+        let cut = Cut::new(size, self.next_frag_id, limit, sid_len);
+        Ok((head, cut.ok_or(SendError::TooManyFragments { size })?))
+    }
+
+    fn peer_for(&mut self, now: Instant, to: SocketAddr) -> usize {
+        let session = self.sessions.get(&to).copied();
+        let open = session.filter(|index| self.peer(*index).is_some_and(|p| !p.is_closing()));
+        match open {
+            Some(index) => index,
+            None => self.stranger(now, to),
+        }
+    }
+
+    fn envelope(&self, index: usize, wants_ack: bool) -> (Envelope, Limits) {
+        let link = self.peer(index).and_then(|peer| peer.link.as_ref());
+        let theirs = link.map_or(u64::MAX, |link| link.max_frame_len);
+        let theirs = usize::try_from(theirs).unwrap_or(usize::MAX);
+        let limits = Limits {
+            max_frame_len: self.config.max_frame_len.min(theirs),
+            ..Limits::default()
+        };
+        let envelope = Envelope {
+            msg_id: self.next_msg_id,
+            wants_ack,
+            use_crc: self.config.use_crc,
+            sid: link.map(|link| link.sid),
+        };
+        (envelope, limits)
+    }
+
+    /// Gives a message up; whether it was still on its way.
+    pub fn cancel(&mut self, token: Token) -> bool {
+        let sends = self.peer_mut(token.peer).and_then(Peer::sends_mut);
+        let was_there = sends.is_some_and(|sends| sends.cancel(token.msg_id));
+        self.collect(token.peer);
+        self.mark_active(token.peer);
+        was_there
+    }
+
+    /// How far a message is, while it is on its way.
+    #[must_use]
+    pub fn progress(&self, token: Token) -> Option<Progress> {
+        self.peer(token.peer)?.sends()?.progress(token.msg_id)
+    }
+
+    /// The smoothed round-trip time to an address, once something was acknowledged.
+    #[must_use]
+    pub fn round_trip_time(&self, with: SocketAddr) -> Option<Duration> {
+        let index = self.sessions.get(&with).or(self.strangers.get(&with))?;
+        self.peer(*index)?.sends()?.smoothed_rtt()
+    }
+
+    /// The number and the features of the session with an address.
+    #[must_use]
+    pub fn session(&self, with: SocketAddr) -> Option<(u128, &Features)> {
+        let link: &Link = self.peer(*self.sessions.get(&with)?)?.link.as_ref()?;
+        Some((link.id, &link.features))
+    }
+
+    /// Addresses with an open session, in order.
+    #[must_use]
+    pub fn session_addrs(&self) -> Vec<SocketAddr> {
+        let mut all: Vec<SocketAddr> = self.sessions.keys().copied().collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Ends the session with an address, or the attempt to open one: BYE goes out up to three times,
+    /// [`Event::Closed`] follows. What was on its way is given up.
+    pub fn close(&mut self, now: Instant, with: SocketAddr) {
+        let now = self.clamp(now);
+        self.connect_failed(with, Failure::Local);
+        if let Some(&index) = self.sessions.get(&with) {
+            if let Some(peer) = self.peer_mut(index).filter(|peer| !peer.is_closing()) {
+                peer.close(now);
+            }
+            self.collect(index);
+            self.mark_active(index);
+        }
+    }
+
+    /// Sets of fragments in reassembly.
+    #[must_use]
+    pub const fn reassembly_set_count(&self) -> usize {
+        self.totals.sets
+    }
+
+    /// Messages that wait for their acknowledgement, of all peers.
+    #[must_use]
+    pub fn pending_count(&self) -> usize {
+        let sends = self.peers.iter().flatten().filter_map(|peer| peer.sends());
+        sends.map(super::reliable::Reliable::pending_count).sum()
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub const fn stats(&self) -> &EndpointStats {
+        &self.stats
+    }
+
+    /// The settings.
+    #[must_use]
+    pub const fn config(&self) -> &EndpointConfig {
+        &self.config
+    }
+
+    // What the shell drives.
+
+    /// What happened, for each once; call it until `None`.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Fills `out` with up to `max_segments` datagrams for one destination; call it until `None`.
+    ///
+    /// All have the same length, the last may be shorter: the form that segmentation offload takes.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        max_segments: usize,
+        out: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let now = self.clamp(now);
+        out.clear();
+        if let Some((to, datagram)) = self.stray.pop_front() {
+            out.extend_from_slice(&datagram);
+            self.stats.datagrams_sent += 1;
+            self.stats.bytes_sent += datagram.len() as u64;
+            return Some(Transmit {
+                to,
+                segment_len: datagram.len(),
+            });
+        }
+        while let Some(&index) = self.active.front() {
+            let mut shared = Shared {
+                config: &self.config,
+                totals: &mut self.totals,
+                stats: &mut self.stats,
+            };
+            if let Some(peer) = self.peers.get_mut(index).and_then(Option::as_deref_mut) {
+                let to = peer.addr;
+                let segment_len = peer.poll_transmit(now, max_segments, out, &mut shared);
+                if let Some(segment_len) = segment_len {
+                    // The next call is another peer's turn.
+                    self.active.rotate_left(1);
+                    return Some(Transmit { to, segment_len });
+                }
+                peer.is_active = false;
+            }
+            self.active.pop_front();
+            self.schedule(now, index);
+        }
+        None
+    }
+
+    fn schedule(&mut self, now: Instant, index: usize) {
+        let peer = self.peers.get_mut(index).and_then(Option::as_deref_mut);
+        let Some(peer) = peer else {
+            return;
+        };
+        let Some(at) = peer.deadline(now) else {
+            return;
+        };
+        if peer.scheduled.is_none_or(|scheduled| at < scheduled) {
+            peer.scheduled = Some(at);
+            self.timers.push(Reverse((at, index)));
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is to be called; later is allowed, earlier does no harm.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let peers = self.timers.peek().map(|Reverse((at, _))| *at);
+        peers.into_iter().chain(self.connecting_deadline()).min()
+    }
+
+    /// Does what is due: resends, gives up, says HELLO, PING and BYE, forgets.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let now = self.clamp(now);
+        self.connecting_timeout(now);
+        while let Some(Reverse((at, index))) = self.timers.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.timers.pop();
+            let peer = self.peers.get_mut(index).and_then(Option::as_deref_mut);
+            let Some(peer) = peer else {
+                continue;
+            };
+            if peer.scheduled.is_some_and(|scheduled| scheduled <= at) {
+                peer.scheduled = None;
+            }
+            let mut shared = Shared {
+                config: &self.config,
+                totals: &mut self.totals,
+                stats: &mut self.stats,
+            };
+            let fate = peer.handle_timeout(now, &mut shared);
+            let addr = peer.addr;
+            self.collect(index);
+            self.note_reassembly(index);
+            match fate {
+                Fate::Stays => self.mark_active(index),
+                Fate::Ended(by) => self.end_session(index, by),
+                Fate::Forgotten => {
+                    self.strangers.remove(&addr);
+                    self.remove_peer(index, Failure::TimedOut);
+                }
+            }
+        }
+    }
+}
+
+/// What only the transport may send or set.
+fn check(frame: FrameRef<'_>) -> Result<(), SendError> {
+    let is_answer = frame.typ == FrameType::Err && frame.headers.get("correlation-id").is_some();
+    if !frame.typ.is_message() && !is_answer {
+        return Err(SendError::ReservedType);
+    }
+    if frame.flags.contains(Flags::FRAG) {
+        return Err(SendError::Encode(EncodeError::ReservedFlags(
+            Flags::FRAG.bits(),
+        )));
+    }
+    let reserved = |header: crate::wire::Header<'_>| fields::reserved_in_message(header.key);
+    match frame.headers.iter().find_map(reserved) {
+        Some(key) => Err(SendError::ReservedHeader(key)),
+        None => Ok(()),
+    }
+}

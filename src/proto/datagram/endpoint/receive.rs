@@ -1,0 +1,423 @@
+//! A datagram arrives: whose it is, and what its frames do.
+
+use super::super::config::MAX_DATAGRAM_LEN;
+use super::super::emit::{Control, Sid};
+use super::super::fields::{Fields, FragmentFields};
+use super::super::parts::{Event, Failure};
+use super::super::peer::{Peer, Shared};
+use super::super::stats::DropReason;
+use super::Endpoint;
+use crate::proto::code::ErrorCode;
+use crate::proto::keys;
+use crate::wire::{DecodeError, Decoded, Flags, FrameRef, FrameType, Limits, Trailer, decode};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+/// PING and PONG carry this much at the most (bytes).
+const MAX_PING_LEN: usize = 64;
+/// BYE (bytes).
+const MAX_BYE_LEN: usize = 256;
+/// ERR (bytes).
+const MAX_ERR_LEN: usize = 1024;
+
+impl Endpoint {
+    /// A datagram arrived. What is wrong with it is counted, and nothing else happens.
+    ///
+    /// `room`: the application's queue takes one more message. Without room nothing is delivered, and
+    /// so nothing is acknowledged.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        datagram: &[u8],
+        mut room: bool,
+    ) {
+        let now = self.clamp(now);
+        self.stats.datagrams_received += 1;
+        self.stats.bytes_received += datagram.len() as u64;
+        if !is_source(from) {
+            self.stats.drop(DropReason::BadSource);
+            return;
+        }
+        let limits = Limits {
+            max_frame_len: MAX_DATAGRAM_LEN,
+            ..Limits::default()
+        };
+        let mut rest = datagram;
+        let mut first = true;
+        loop {
+            let (frame, used) = match decode(rest, Trailer::Always, &limits) {
+                Ok(Decoded::Frame(frame, used)) => (frame, used),
+                Ok(Decoded::Incomplete { .. }) => {
+                    self.stats.drop(DropReason::Malformed);
+                    return;
+                }
+                Err(DecodeError::CrcMismatch { .. }) => {
+                    self.stats.drop(DropReason::BadCrc);
+                    return;
+                }
+                Err(_) => {
+                    self.stats.drop(DropReason::Malformed);
+                    return;
+                }
+            };
+            let fields = match Fields::read(frame) {
+                Ok(fields) => fields,
+                Err(reason) => {
+                    self.stats.drop(reason);
+                    return;
+                }
+            };
+            let is_single = first && used == rest.len();
+            if !is_single && !self.may_bundle(from, fields.sid) {
+                self.stats.drop(DropReason::Malformed);
+                return;
+            }
+            let crc = trailer(&rest[..used]);
+            let input = Input {
+                from,
+                frame,
+                fields,
+                crc,
+                len: used,
+            };
+            let queued = self.events.len();
+            if let Err(reason) = self.handle_frame(now, &input, room) {
+                self.stats.drop(reason);
+            }
+            // A bundle may fill the last place.
+            room &= self.events.len() == queued || is_single;
+            rest = &rest[used..];
+            first = false;
+            if rest.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Several frames in a datagram come only in a session that agreed to it.
+    fn may_bundle(&self, from: SocketAddr, sid: Option<Sid>) -> bool {
+        let peer = self.sessions.get(&from).and_then(|index| self.peer(*index));
+        let link = peer.and_then(|peer| peer.link.as_ref());
+        link.is_some_and(|link| link.bundle && Some(link.sid) == sid)
+    }
+
+    fn handle_frame(
+        &mut self,
+        now: Instant,
+        input: &Input<'_>,
+        room: bool,
+    ) -> Result<(), DropReason> {
+        let Input {
+            from,
+            frame,
+            fields,
+            ..
+        } = input;
+        match frame.typ {
+            FrameType::Hello => return self.on_hello(now, *from, *frame, fields, input.len),
+            FrameType::Welcome => return self.on_welcome(now, *from, *frame, fields),
+            _ => {}
+        }
+        let flags = match frame.typ {
+            FrameType::Ack => Flags::FRAG | Flags::CRC,
+            typ if typ.is_message() => Flags::FRAG | Flags::CRC | Flags::REQ_ACK,
+            _ => Flags::CRC,
+        };
+        if !flags.contains(frame.flags) {
+            return Err(DropReason::Invalid);
+        }
+        match fields.sid {
+            Some(sid) => self.in_session(now, input, sid, room),
+            None => self.without_session(now, input, room),
+        }
+    }
+
+    fn in_session(
+        &mut self,
+        now: Instant,
+        input: &Input<'_>,
+        sid: Sid,
+        room: bool,
+    ) -> Result<(), DropReason> {
+        let Some(&index) = self.sessions.get(&input.from) else {
+            return Err(DropReason::UnknownSession);
+        };
+        let (config, peers) = (&self.config, &mut self.peers);
+        let peer = peers.get_mut(index).and_then(Option::as_deref_mut);
+        let Some(peer) = peer.filter(|peer| peer.sid() == Some(sid)) else {
+            return Err(DropReason::UnknownSession);
+        };
+        peer.heard(now, input.len, config);
+        let is_closing = peer.is_closing();
+        self.mark_active(index);
+        match input.frame.typ {
+            FrameType::Bye => {
+                let frame = input.frame;
+                let code = frame.headers.get(keys::CODE).map(ErrorCode::from_wire);
+                if frame.payload.len() > MAX_BYE_LEN {
+                    return Err(DropReason::Invalid);
+                }
+                if is_closing {
+                    self.end_session(index, Failure::Local);
+                } else {
+                    self.answer_bye(input.from, sid);
+                    self.end_session(index, Failure::PeerBye(code));
+                }
+                Ok(())
+            }
+            // BYE is on its way: nothing new is begun.
+            typ if is_closing && typ.is_message() => Err(DropReason::Unexpected),
+            _ => self.for_peer(now, index, input, room),
+        }
+    }
+
+    /// The session is gone with this, so the answer does not go through its peer.
+    fn answer_bye(&mut self, to: SocketAddr, sid: Sid) {
+        let mut bye = Vec::new();
+        Control::new(FrameType::Bye, Some(&sid)).write(&mut bye, |_| ());
+        self.stray.push_back((to, bye));
+    }
+
+    fn without_session(
+        &mut self,
+        now: Instant,
+        input: &Input<'_>,
+        room: bool,
+    ) -> Result<(), DropReason> {
+        let Input { from, frame, .. } = input;
+        match frame.typ {
+            FrameType::Ping => {
+                if frame.payload.len() > MAX_PING_LEN {
+                    return Err(DropReason::Invalid);
+                }
+                // Exactly as long as what it answers, and nothing is remembered of it. Headers that PONG
+                // does not repeat only make it shorter.
+                let mut pong = Vec::new();
+                let control = Control {
+                    typ: FrameType::Pong,
+                    sid: None,
+                    payload: frame.payload,
+                };
+                control.write(&mut pong, |_| ());
+                self.stray.push_back((*from, pong));
+                Ok(())
+            }
+            FrameType::Err if self.connecting.contains_key(from) => self.on_refusal(*from, *frame),
+            FrameType::Bye | FrameType::Pong => Err(DropReason::Unexpected),
+            FrameType::Ack | FrameType::Err => {
+                let Some(&index) = self.strangers.get(from) else {
+                    return Err(DropReason::Unexpected);
+                };
+                let result = self.for_peer(now, index, input, room);
+                if result.is_ok() {
+                    let (config, peers) = (&self.config, &mut self.peers);
+                    if let Some(peer) = peers.get_mut(index).and_then(Option::as_deref_mut) {
+                        peer.heard(now, input.len, config);
+                    }
+                    self.mark_active(index);
+                }
+                result
+            }
+            _ => {
+                let index = self.stranger(now, *from);
+                let (config, peers) = (&self.config, &mut self.peers);
+                if let Some(peer) = peers.get_mut(index).and_then(Option::as_deref_mut) {
+                    peer.heard(now, input.len, config);
+                }
+                self.mark_active(index);
+                self.for_peer(now, index, input, room)
+            }
+        }
+    }
+
+    /// What is the same with a session and without.
+    fn for_peer(
+        &mut self,
+        now: Instant,
+        index: usize,
+        input: &Input<'_>,
+        room: bool,
+    ) -> Result<(), DropReason> {
+        let Input { frame, fields, .. } = input;
+        let result = match frame.typ {
+            FrameType::Ack => {
+                let peer = self.peer_mut(index).ok_or(DropReason::Unexpected)?;
+                peer.on_ack(now, *frame, fields)
+            }
+            FrameType::Ping => {
+                if frame.payload.len() > MAX_PING_LEN {
+                    return Err(DropReason::Invalid);
+                }
+                let peer = self.peer_mut(index).ok_or(DropReason::Unexpected)?;
+                peer.on_ping(now, frame.payload)
+            }
+            FrameType::Pong => Ok(()),
+            FrameType::Err => self.on_error(index, input, room),
+            _ if frame.flags.contains(Flags::FRAG) => self.on_fragment(now, index, input, room),
+            _ if fields.speaks_of_fragments() => Err(DropReason::BadFragment),
+            _ => {
+                let crc = input.crc;
+                let peer = self.peer_mut(index).ok_or(DropReason::Unexpected)?;
+                let frame = peer.on_message(*frame, fields, crc, room)?;
+                self.deliver(index, frame);
+                Ok(())
+            }
+        };
+        self.collect(index);
+        result
+    }
+
+    /// ERR: with a `correlation-id` it answers a request, in a session without one it is the end.
+    fn on_error(&mut self, index: usize, input: &Input<'_>, room: bool) -> Result<(), DropReason> {
+        let frame = input.frame;
+        if frame.payload.len() > MAX_ERR_LEN {
+            return Err(DropReason::Invalid);
+        }
+        let id = keys::correlation_id(frame).map_err(|_| DropReason::Invalid)?;
+        if id.is_some() {
+            if !room {
+                return Err(DropReason::QueueFull);
+            }
+            let peer = self.peer_mut(index).ok_or(DropReason::Unexpected)?;
+            let answer = peer.on_message(frame, &input.fields, input.crc, room)?;
+            self.deliver(index, answer);
+            return Ok(());
+        }
+        if input.fields.sid.is_none() {
+            return Err(DropReason::Unexpected);
+        }
+        let code = frame.headers.get(keys::CODE).unwrap_or_default();
+        self.end_session(index, Failure::Refused(ErrorCode::from_wire(code)));
+        Ok(())
+    }
+
+    fn on_fragment(
+        &mut self,
+        now: Instant,
+        index: usize,
+        input: &Input<'_>,
+        room: bool,
+    ) -> Result<(), DropReason> {
+        let frame = input.frame;
+        if frame.typ != FrameType::Data {
+            return Err(DropReason::BadFragment);
+        }
+        let fields = input.fields.fragment(frame.flags)?;
+        let peer = self.peer_mut(index).ok_or(DropReason::Unexpected)?;
+        let (charge, begins) = peer.admit_fragment(now, &fields, frame.payload.len())?;
+        self.make_space(index, charge, begins)?;
+        let whole = self.take_fragment(now, index, &fields, input, room)?;
+        if let Some(frame) = whole {
+            self.deliver(index, frame);
+        }
+        Ok(())
+    }
+
+    fn take_fragment(
+        &mut self,
+        now: Instant,
+        index: usize,
+        fields: &FragmentFields,
+        input: &Input<'_>,
+        room: bool,
+    ) -> Result<Option<crate::wire::Frame>, DropReason> {
+        let peer = self.peers.get_mut(index).and_then(Option::as_deref_mut);
+        let peer = peer.ok_or(DropReason::Unexpected)?;
+        let mut shared = Shared {
+            config: &self.config,
+            totals: &mut self.totals,
+            stats: &mut self.stats,
+        };
+        let datagram = (input.frame.payload, input.len);
+        let result = peer.on_fragment(now, fields, datagram, room, &mut shared);
+        self.note_reassembly(index);
+        result
+    }
+
+    /// Frees what a fragment needs, at the expense of the largest user: strangers first, never of a
+    /// smaller one than the peer itself.
+    fn make_space(&mut self, index: usize, charge: usize, begins: bool) -> Result<(), DropReason> {
+        loop {
+            let too_many = begins && self.totals.sets >= self.config.max_reassembly_sessions;
+            let too_much = self.totals.charged + charge > self.config.total_budget_len;
+            if !too_many && !too_much {
+                return Ok(());
+            }
+            let size = |peer: &Peer| {
+                let usage = peer.reassembly();
+                // A fragment of a set that exists goes on where another begins.
+                (peer.link.is_none(), usage.charged(), usage.set_count())
+            };
+            let mine = self.peer(index).map(size);
+            let largest = self
+                .reassembling
+                .iter()
+                .filter(|other| **other != index)
+                .filter_map(|other| Some((self.peer(*other).map(size)?, *other)))
+                .max();
+            let Some((theirs, victim)) = largest.filter(|(theirs, _)| Some(*theirs) > mine) else {
+                return Err(DropReason::Budget);
+            };
+            debug_assert!(theirs.2 > 0, "only peers with sets are listed");
+            let peer = self.peers.get_mut(victim).and_then(Option::as_deref_mut);
+            let peer = peer.ok_or(DropReason::Budget)?;
+            if !peer.reassembly_mut().evict_oldest(&mut self.totals) {
+                return Err(DropReason::Budget);
+            }
+            self.stats.sets_discarded += 1;
+            self.note_reassembly(victim);
+        }
+    }
+
+    /// Keeps the list of peers with sets, and the gauges.
+    pub(super) fn note_reassembly(&mut self, index: usize) {
+        let count = self.peer(index).map(|p| p.reassembly().set_count());
+        if count.is_some_and(|count| count > 0) {
+            self.reassembling.insert(index);
+        } else {
+            self.reassembling.remove(&index);
+        }
+        self.stats.reassembly_sets = self.totals.sets;
+        self.stats.reassembly_len = self.totals.charged;
+    }
+
+    fn deliver(&mut self, index: usize, frame: crate::wire::Frame) {
+        let Some(peer) = self.peer(index) else {
+            return;
+        };
+        let (from, session) = (peer.addr, peer.link.as_ref().map(|link| link.id));
+        self.stats.messages_received += 1;
+        self.events.push_back(Event::Message {
+            from,
+            session,
+            frame,
+        });
+    }
+}
+
+/// A frame, with where it came from.
+struct Input<'a> {
+    from: SocketAddr,
+    frame: FrameRef<'a>,
+    fields: Fields<'a>,
+    crc: u32,
+    /// Bytes of the frame.
+    len: usize,
+}
+
+/// The checksum that a frame carries.
+fn trailer(frame: &[u8]) -> u32 {
+    frame
+        .last_chunk::<4>()
+        .map_or(0, |bytes| u32::from_be_bytes(*bytes))
+}
+
+/// Whether an answer to this address reaches one host (row D-U34).
+fn is_source(addr: SocketAddr) -> bool {
+    let is_one = match addr.ip().to_canonical() {
+        IpAddr::V4(ip) => !ip.is_multicast() && !ip.is_broadcast() && !ip.is_unspecified(),
+        IpAddr::V6(ip) => !ip.is_multicast() && !ip.is_unspecified(),
+    };
+    is_one && addr.port() != 0
+}

@@ -1,0 +1,49 @@
+//! Frames in datagrams: fragments, acknowledgements on demand, sessions (spec 4).
+//!
+//! [`Endpoint`] is the whole of it, as a state machine without socket, clock or thread. Inside, one
+//! file is one concern:
+//!
+//! ```text
+//!  datagram ──> endpoint ──> peer ──┬──> received      ids that were delivered
+//!     in        who is it?          └──> reassembly    fragments to frames, budgets
+//!
+//!  frame ─────> endpoint ──> peer ─────> reliable ──┬── fragment    frames to fragments
+//!     out       number it     queue                 ├── sent        what is lost
+//!                                                   ├── rtt         RFC 6298
+//!                                                   ├── congestion, bbr
+//!                                                   └── pacing
+//! ```
+
+mod ack;
+mod answer;
+mod bbr;
+mod config;
+mod congestion;
+mod emit;
+mod endpoint;
+mod fields;
+mod fragment;
+mod pacing;
+mod parts;
+mod peer;
+mod ranges;
+mod reassembly;
+mod received;
+mod reliable;
+mod rtt;
+mod secret;
+mod sent;
+mod stats;
+
+pub use config::{AnswerLimit, EndpointConfig, MAX_DATAGRAM_LEN};
+pub use endpoint::Endpoint;
+pub use parts::{Event, Failure, Progress, SendError, Token, Transmit};
+pub use stats::{DropReason, EndpointStats};
+
+use crate::proto::keys::Features;
+
+/// What this crate can do on datagrams: several frames in one (`bundle`).
+#[must_use]
+pub fn offered() -> Features {
+    Features::of(&["bundle"])
+}

@@ -1,0 +1,130 @@
+//! What goes into an endpoint and comes out of it, apart from datagrams.
+
+use crate::proto::code::ErrorCode;
+use crate::proto::keys::Features;
+use crate::wire::{EncodeError, Frame};
+use std::net::SocketAddr;
+use thiserror::Error;
+
+/// Datagrams for one destination, in the buffer that [`super::Endpoint::poll_transmit`] filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where they go.
+    pub to: SocketAddr,
+    /// Bytes of each but the last, which may be shorter.
+    pub segment_len: usize,
+}
+
+/// A message that was sent for acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token {
+    pub(super) peer: usize,
+    pub(super) msg_id: u64,
+}
+
+/// How far a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Bytes that the receiver has acknowledged.
+    pub acknowledged: u64,
+    /// Bytes in all, the frame's own included.
+    pub total: u64,
+}
+
+/// What happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A message arrived, as its sender's application made it.
+    Message {
+        /// From where.
+        from: SocketAddr,
+        /// In which session, if in one.
+        session: Option<u128>,
+        /// What.
+        frame: Frame,
+    },
+    /// A message was acknowledged.
+    Delivered(Token),
+    /// A message was given up.
+    Failed(Token, Failure),
+    /// A session that this side began is open.
+    Connected {
+        /// With whom.
+        peer: SocketAddr,
+        /// Its number.
+        session: u128,
+        /// What both can do.
+        features: Features,
+    },
+    /// A session that this side began was not opened.
+    ConnectFailed {
+        /// With whom.
+        peer: SocketAddr,
+        /// Why.
+        failure: Failure,
+    },
+    /// A session ended.
+    Closed {
+        /// With whom.
+        peer: SocketAddr,
+        /// Why.
+        by: Failure,
+    },
+}
+
+/// Why something was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Failure {
+    /// No acknowledgement or answer in time.
+    TimedOut,
+    /// The peer was silent and answered no PING.
+    PeerGone,
+    /// The peer said BYE.
+    PeerBye(Option<ErrorCode>),
+    /// The peer refused, or ended the session with ERR.
+    Refused(ErrorCode),
+    /// The caller gave it up.
+    Cancelled,
+    /// This side ended the session.
+    Local,
+    /// The peer opened another session from the same address: it has restarted.
+    Replaced,
+}
+
+/// Why a frame cannot be sent; nothing was queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// It cannot be expressed, or is over a limit.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// It does not fit one datagram, and fragments are switched off.
+    #[error("frame of {size} bytes does not fit a datagram of {limit}, and fragments are off")]
+    FragmentsOff {
+        /// Bytes of the datagram that it would need.
+        size: usize,
+        /// Bytes of a datagram.
+        limit: usize,
+    },
+    /// It takes more fragments than a set may have, which without a session is 255.
+    #[error("frame of {size} bytes takes too many fragments")]
+    TooManyFragments {
+        /// Bytes of the frame.
+        size: usize,
+    },
+    /// A header that only the transport sets.
+    #[error("header {0:?} is reserved for the transport")]
+    ReservedHeader(&'static str),
+    /// A frame type that only the transport sends.
+    #[error("frames of this type are sent by the transport alone")]
+    ReservedType,
+    /// The address has no session and has not sent enough to be answered with this much.
+    #[error("the address has no session and may not be sent so much")]
+    AnswerLimit,
+    /// A session with this address exists or is being opened.
+    #[error("a session with this address exists already")]
+    Connected,
+}

@@ -1,0 +1,182 @@
+//! Messages and fragments that arrive: whether they are new, and what is delivered.
+
+use super::super::config::{ACK_DELAY, ACK_EVERY};
+use super::super::fields::{self, Fields, FragmentFields};
+use super::super::reassembly::Inserted;
+use super::super::received::Seen;
+use super::super::stats::DropReason;
+use super::{Peer, Shared};
+use crate::wire::{Flags, Frame, FrameRef, Headers};
+use std::time::Instant;
+
+impl Peer {
+    /// DATA or a custom type, in one datagram. The frame to deliver, if it is to be delivered.
+    pub(crate) fn on_message(
+        &mut self,
+        frame: FrameRef<'_>,
+        fields: &Fields<'_>,
+        crc: u32,
+        room: bool,
+    ) -> Result<Frame, DropReason> {
+        let wants_ack = frame.flags.contains(Flags::REQ_ACK);
+        if let Some(id) = fields.msg_id {
+            self.is_new(id, crc, wants_ack)?;
+        }
+        if !room {
+            return Err(DropReason::QueueFull);
+        }
+        if let Some(id) = fields.msg_id {
+            self.received.deliver(id, crc);
+            if wants_ack {
+                self.acks.push(id);
+            }
+        }
+        Ok(without_transport(frame, fields))
+    }
+
+    fn is_new(&mut self, id: u64, crc: u32, wants_ack: bool) -> Result<(), DropReason> {
+        match self.received.seen(id, crc) {
+            Seen::New => Ok(()),
+            Seen::Delivered => {
+                if wants_ack {
+                    self.acks.push(id);
+                }
+                Err(DropReason::Duplicate)
+            }
+            Seen::Forgotten => Err(DropReason::Duplicate),
+        }
+    }
+
+    /// Whether the fragment may be taken; what it is charged, and whether it begins a set.
+    pub(crate) fn admit_fragment(
+        &mut self,
+        now: Instant,
+        fields: &FragmentFields,
+        len: usize,
+    ) -> Result<(usize, bool), DropReason> {
+        if let Some(ended) = self.reassembly.ended(fields.frag_id) {
+            return match ended {
+                Some(msg_id) => {
+                    self.acks.push(msg_id);
+                    Err(DropReason::Duplicate)
+                }
+                None => Err(DropReason::LateFragment),
+            };
+        }
+        let admitted = self.reassembly.admit(fields, len);
+        if admitted == Err(DropReason::Budget) {
+            // The sender learns from it how much there is room for.
+            if let Some(set) = self.reassembly.set_mut(fields.frag_id) {
+                set.ack_at.get_or_insert(now + ACK_DELAY);
+            }
+        }
+        admitted
+    }
+
+    /// A fragment that was admitted, in a datagram of `datagram_len` bytes. The frame, if it is
+    /// complete and there is room.
+    pub(crate) fn on_fragment(
+        &mut self,
+        now: Instant,
+        fields: &FragmentFields,
+        (bytes, datagram_len): (&[u8], usize),
+        room: bool,
+        shared: &mut Shared<'_>,
+    ) -> Result<Option<Frame>, DropReason> {
+        self.last_len = datagram_len;
+        let inserted = self.reassembly.insert(now, fields, bytes, shared.totals);
+        let complete = match inserted {
+            Inserted::Dropped(reason) => return Err(reason),
+            Inserted::New { complete, .. } | Inserted::Duplicate { complete } => complete,
+        };
+        if let Some(set) = self.reassembly.set_mut(fields.frag_id) {
+            set.unacked += 1;
+            set.ack_at.get_or_insert(now + ACK_DELAY);
+            set.ack_now |= match inserted {
+                Inserted::New { gap, complete } => gap || complete || set.unacked >= ACK_EVERY,
+                _ => true,
+            };
+        }
+        if complete {
+            return self.take_whole(fields.frag_id, room, shared).map(Some);
+        }
+        if matches!(inserted, Inserted::Duplicate { .. }) {
+            return Err(DropReason::Duplicate);
+        }
+        Ok(None)
+    }
+
+    fn take_whole(
+        &mut self,
+        frag_id: u64,
+        room: bool,
+        shared: &mut Shared<'_>,
+    ) -> Result<Frame, DropReason> {
+        let Some(whole) = self.reassembly.whole(frag_id) else {
+            return Err(DropReason::BadFragment);
+        };
+        let (fields, wants_ack) = (
+            Fields::read(whole.as_ref())?,
+            whole.flags.contains(Flags::REQ_ACK),
+        );
+        let (msg_id, is_nested) = (fields.msg_id, fields.speaks_of_fragments());
+        let crc = 0;
+        let acknowledge = msg_id.filter(|_| wants_ack);
+        if is_nested {
+            self.reassembly.take(frag_id, None, shared.totals);
+            return Err(DropReason::BadFragment);
+        }
+        if let Some(id) = msg_id {
+            if let Err(reason) = self.is_new(id, crc, wants_ack) {
+                self.reassembly.take(frag_id, acknowledge, shared.totals);
+                return Err(reason);
+            }
+        }
+        if !room {
+            return Err(DropReason::QueueFull);
+        }
+        let frame = self.reassembly.take(frag_id, acknowledge, shared.totals);
+        let Some(frame) = frame else {
+            return Err(DropReason::BadFragment);
+        };
+        if let Some(id) = msg_id {
+            self.received.deliver(id, crc);
+            if wants_ack {
+                self.acks.push(id);
+            }
+        }
+        shared.stats.sets_completed += 1;
+        Ok(strip(frame))
+    }
+}
+
+/// The frame as the sender's application made it: without what the transport added.
+fn without_transport(frame: FrameRef<'_>, fields: &Fields<'_>) -> Frame {
+    let mut headers = Headers::new();
+    if frame.headers.len() > fields.count {
+        for header in frame.headers.iter() {
+            if fields::reserved_in_message(header.key).is_none() {
+                headers.push(header.key, header.value);
+            }
+        }
+    }
+    Frame {
+        typ: frame.typ,
+        flags: frame.flags.difference(Flags::REQ_ACK),
+        headers,
+        payload: frame.payload.to_vec(),
+    }
+}
+
+/// The same for a frame that is owned already.
+fn strip(mut frame: Frame) -> Frame {
+    let mut headers = Headers::new();
+    for header in frame.headers.iter() {
+        if fields::reserved_in_message(header.key).is_none() {
+            headers.push(header.key, header.value);
+        }
+    }
+    frame.headers = headers;
+    frame.flags.remove(Flags::REQ_ACK);
+    frame
+}

@@ -1,0 +1,329 @@
+//! One address, with a session or as a stranger: what goes to it and what came from it.
+//!
+//! Driven by [`super::endpoint::Endpoint`], which finds the peer of a datagram, hands it the frame, and
+//! asks it for datagrams when it may have some. A peer knows nothing of others but the [`Totals`].
+
+use super::ack;
+use super::answer::AnswerCredit;
+use super::config::{
+    AnswerLimit, EndpointConfig, MAX_FRAGMENT_COUNT, MAX_SETS_PER_SESSION, MAX_SETS_PER_STRANGER,
+    MAX_STRANGER_FRAGMENT_COUNT, SET_LIFE, STRANGER_LIFE,
+};
+use super::emit::{Control, Sid};
+use super::fields::Fields;
+use super::parts::Failure;
+use super::reassembly::Reassembly;
+use super::received::Received;
+use super::reliable::Reliable;
+use super::stats::DropReason;
+use crate::proto::budget::Budget;
+use crate::proto::code::ErrorCode;
+use crate::proto::keys::{self};
+use crate::wire::{Flags, FrameRef, FrameType};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+mod messages;
+mod parts;
+mod sending;
+
+pub(crate) use parts::{Fate, Link, Shared};
+
+/// BYE is sent so often at the most.
+const MAX_BYE_COUNT: u32 = 3;
+/// Silent intervals that end a session.
+const MAX_SILENT_COUNT: u32 = 3;
+
+#[derive(Debug)]
+struct Closing {
+    sent: u32,
+    next_at: Instant,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Its address.
+    pub addr: SocketAddr,
+    /// Its session; a stranger has none.
+    pub link: Option<Link>,
+    reliable: Option<Box<Reliable>>,
+    received: Received,
+    reassembly: Reassembly,
+    /// Messages to acknowledge.
+    acks: Vec<u64>,
+    /// Datagrams that are ready.
+    outbox: VecDeque<Vec<u8>>,
+    heard_at: Instant,
+    /// Intervals of silence, and when the next ends.
+    silent: u32,
+    silent_at: Option<Instant>,
+    closing: Option<Closing>,
+    control: Budget,
+    answers: AnswerCredit,
+    /// Bytes of the last fragment's datagram: an answer to a stranger is not longer.
+    last_len: usize,
+    /// In the endpoint's list of peers that may have something to send.
+    pub is_active: bool,
+    /// When the endpoint looks at this peer next.
+    pub scheduled: Option<Instant>,
+}
+
+impl Peer {
+    /// A peer of which nothing is known but its session, if it has one.
+    #[must_use]
+    pub(crate) fn new(
+        addr: SocketAddr,
+        link: Option<Link>,
+        config: &EndpointConfig,
+        now: Instant,
+    ) -> Self {
+        let is_session = link.is_some();
+        let (bounds, received) = if is_session {
+            let bounds = (
+                config.session_budget_len,
+                MAX_SETS_PER_SESSION,
+                MAX_FRAGMENT_COUNT,
+            );
+            (bounds, Received::session())
+        } else {
+            let bounds = (
+                config.stranger_budget_len,
+                MAX_SETS_PER_STRANGER,
+                MAX_STRANGER_FRAGMENT_COUNT,
+            );
+            (bounds, Received::stranger())
+        };
+        let life = if is_session { SET_LIFE } else { STRANGER_LIFE };
+        Self {
+            addr,
+            silent_at: is_session
+                .then(|| now.checked_add(config.ping_interval))
+                .flatten(),
+            link,
+            reliable: None,
+            received,
+            reassembly: Reassembly::new(bounds, (life, is_session), config.max_frame_len),
+            acks: Vec::new(),
+            outbox: VecDeque::new(),
+            heard_at: now,
+            silent: 0,
+            closing: None,
+            control: Budget::default(),
+            answers: AnswerCredit::default(),
+            last_len: 0,
+            is_active: false,
+            scheduled: None,
+        }
+    }
+
+    /// The session's proof.
+    #[must_use]
+    pub(crate) fn sid(&self) -> Option<Sid> {
+        self.link.as_ref().map(|link| link.sid)
+    }
+
+    /// Sends for acknowledgement; made at the first use.
+    pub(crate) fn reliable(
+        &mut self,
+        config: &EndpointConfig,
+        jitter: u64,
+        now: Instant,
+    ) -> &mut Reliable {
+        let sid = self.sid();
+        self.reliable
+            .get_or_insert_with(|| Box::new(Reliable::new(config, sid, jitter, now)))
+    }
+
+    /// Sends for acknowledgement, if there were any.
+    #[must_use]
+    pub(crate) fn sends(&self) -> Option<&Reliable> {
+        self.reliable.as_deref()
+    }
+
+    /// The same, to change.
+    pub(crate) fn sends_mut(&mut self) -> Option<&mut Reliable> {
+        self.reliable.as_deref_mut()
+    }
+
+    /// Sets in reassembly, and what they are charged.
+    #[must_use]
+    pub(crate) fn reassembly(&self) -> &Reassembly {
+        &self.reassembly
+    }
+
+    /// The same, to change.
+    pub(crate) fn reassembly_mut(&mut self) -> &mut Reassembly {
+        &mut self.reassembly
+    }
+
+    /// Whether it holds something that must not be forgotten.
+    #[must_use]
+    pub(crate) fn is_busy(&self) -> bool {
+        self.sends().is_some_and(|sends| !sends.is_idle()) || !self.outbox.is_empty()
+    }
+
+    /// Whether this side is saying goodbye.
+    #[must_use]
+    pub(crate) const fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// Queues a datagram.
+    pub(crate) fn push(&mut self, datagram: Vec<u8>) {
+        self.outbox.push_back(datagram);
+    }
+
+    /// A valid datagram came from it.
+    pub(crate) fn heard(&mut self, now: Instant, len: usize, config: &EndpointConfig) {
+        self.heard_at = now;
+        self.silent = 0;
+        if self.link.is_some() {
+            self.silent_at = now.checked_add(config.ping_interval);
+        } else {
+            self.answers.received(now, len);
+        }
+    }
+
+    /// Whether an application may send it so many bytes now.
+    pub(crate) fn may_answer(&mut self, now: Instant, len: usize, limit: AnswerLimit) -> bool {
+        self.link.is_some() || self.answers.take(now, len, limit)
+    }
+
+    // The transport's own frames.
+
+    /// PING: answered within the budget of control frames.
+    pub(crate) fn on_ping(&mut self, now: Instant, payload: &[u8]) -> Result<(), DropReason> {
+        self.control.take(now).map_err(|_| DropReason::Calm)?;
+        let mut pong = Vec::new();
+        let sid = self.sid();
+        let control = Control {
+            typ: FrameType::Pong,
+            sid: sid.as_ref(),
+            payload,
+        };
+        control.write(&mut pong, |_| ());
+        self.outbox.push_back(pong);
+        Ok(())
+    }
+
+    /// ACK, of a message or of fragments.
+    pub(crate) fn on_ack(
+        &mut self,
+        now: Instant,
+        frame: FrameRef<'_>,
+        fields: &Fields<'_>,
+    ) -> Result<(), DropReason> {
+        let Some(reliable) = &mut self.reliable else {
+            return Err(DropReason::Unexpected);
+        };
+        let known = if frame.flags.contains(Flags::FRAG) {
+            let frag_id = fields.frag_id.ok_or(DropReason::Invalid)?;
+            let mut ranges = Vec::new();
+            ack::decode(frame.payload, MAX_FRAGMENT_COUNT, &mut ranges)
+                .ok_or(DropReason::Invalid)?;
+            reliable.on_fragments_acked(now, frag_id, &ranges, fields.window)
+        } else {
+            let msg_id = fields.msg_id.ok_or(DropReason::Invalid)?;
+            reliable.on_message_acked(now, msg_id)
+        };
+        known.then_some(()).ok_or(DropReason::Unexpected)
+    }
+
+    /// Begins to say goodbye.
+    pub(crate) fn close(&mut self, now: Instant) {
+        if let Some(reliable) = &mut self.reliable {
+            reliable.fail_all(Failure::Local);
+        }
+        self.closing.get_or_insert(Closing {
+            sent: 0,
+            next_at: now,
+        });
+        self.say_bye(now);
+    }
+
+    fn say_bye(&mut self, now: Instant) {
+        let sid = self.sid();
+        let wait = self.sends().and_then(Reliable::smoothed_rtt);
+        let wait = wait.map_or(Duration::from_secs(1), |rtt| {
+            (rtt * 2).max(Duration::from_millis(200))
+        });
+        if let Some(closing) = &mut self.closing {
+            closing.sent += 1;
+            closing.next_at = now + wait;
+            let mut bye = Vec::new();
+            Control::new(FrameType::Bye, sid.as_ref()).write(&mut bye, |_| ());
+            self.outbox.push_back(bye);
+        }
+    }
+
+    /// Queues BYE as an answer to the peer's, or ERR.
+    pub(crate) fn push_control(&mut self, typ: FrameType, code: Option<ErrorCode>) {
+        let sid = self.sid();
+        let mut out = Vec::new();
+        Control::new(typ, sid.as_ref()).write(&mut out, |writer| {
+            if let Some(code) = code {
+                writer.header(keys::CODE, code.as_str().as_bytes());
+            }
+        });
+        self.outbox.push_back(out);
+    }
+
+    // Time.
+
+    /// When [`Self::handle_timeout`] has something to do.
+    #[must_use]
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
+        let forget = self
+            .link
+            .is_none()
+            .then(|| self.heard_at.checked_add(STRANGER_LIFE))
+            .flatten();
+        let bye = self.closing.as_ref().map(|closing| closing.next_at);
+        let sends = self.sends().and_then(|sends| sends.deadline(now));
+        [
+            self.reassembly.deadline(),
+            sends,
+            self.silent_at,
+            bye,
+            forget,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, shared: &mut Shared<'_>) -> Fate {
+        shared.stats.sets_discarded += self.reassembly.expire(now, shared.totals);
+        if let Some(reliable) = &mut self.reliable {
+            reliable.handle_timeout(now);
+        }
+        if let Some(closing) = &self.closing {
+            if closing.next_at <= now {
+                if closing.sent >= MAX_BYE_COUNT {
+                    return Fate::Ended(Failure::Local);
+                }
+                self.say_bye(now);
+            }
+        }
+        if self.silent_at.is_some_and(|at| at <= now) {
+            self.silent += 1;
+            if self.silent >= MAX_SILENT_COUNT {
+                return Fate::Ended(Failure::PeerGone);
+            }
+            self.silent_at = now.checked_add(shared.config.ping_interval);
+            self.push_control(FrameType::Ping, None);
+        }
+        let is_old = now.saturating_duration_since(self.heard_at) >= STRANGER_LIFE;
+        if self.link.is_none() && is_old {
+            if !self.is_busy() && self.reassembly.set_count() == 0 {
+                return Fate::Forgotten;
+            }
+            // Looked at again when what keeps it has had its time.
+            self.heard_at = now;
+        }
+        Fate::Stays
+    }
+}

@@ -1,0 +1,48 @@
+//! What a peer is made from and what it says, apart from its state.
+
+use super::super::config::EndpointConfig;
+use super::super::emit::Sid;
+use super::super::parts::Failure;
+use super::super::reassembly::Totals;
+use super::super::stats::EndpointStats;
+use crate::proto::keys::Features;
+use std::time::Duration;
+
+/// What both sides agreed on.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    /// Proves that a datagram belongs to it.
+    pub sid: Sid,
+    /// Its number.
+    pub id: u128,
+    /// What both can do.
+    pub features: Features,
+    /// Whether several frames may share a datagram.
+    pub bundle: bool,
+    /// Largest frame that the peer takes (bytes).
+    pub max_frame_len: u64,
+    /// Server: when the cookie that opened it was made.
+    pub cookie_made: Option<Duration>,
+}
+
+/// What is to be done with a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Nothing.
+    Stays,
+    /// Its session has ended.
+    Ended(Failure),
+    /// Nothing is left to remember of this stranger.
+    Forgotten,
+}
+
+/// What an endpoint lends to its peers.
+#[derive(Debug)]
+pub(crate) struct Shared<'a> {
+    /// Settings.
+    pub config: &'a EndpointConfig,
+    /// What all peers use together.
+    pub totals: &'a mut Totals,
+    /// Counters.
+    pub stats: &'a mut EndpointStats,
+}

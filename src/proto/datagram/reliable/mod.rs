@@ -1,0 +1,351 @@
+//! Messages to one peer that are resent until they are acknowledged (spec 4.5).
+//!
+//! Driven by [`super::peer::Peer`]: a message goes in, acknowledgements go in, [`Reliable::peek`] and
+//! [`Reliable::write`] give the next datagram when window, pace and the receiver's budget allow one,
+//! and [`Reliable::poll_done`] says what became of each message.
+//!
+//! ```text
+//!  queued ──window, pace──> in flight ──ACK──> delivered
+//!    fresh                   │      ^
+//!                       lost │      │ window, pace
+//!                            v      │
+//!                            resend ──max_retries timeouts in a row, or
+//!                                     delivery_timeout without progress──> timed out
+//! ```
+
+mod acknowledged;
+mod outgoing;
+mod sending;
+
+use super::bbr::Bbr;
+use super::config::{
+    EndpointConfig, INITIAL_WINDOW_LEN, MAX_SETS_PER_SESSION, MAX_SETS_PER_STRANGER,
+};
+use super::congestion::Congestion;
+use super::emit::Sid;
+use super::pacing::Pacer;
+use super::parts::{Failure, Progress};
+use super::rtt::Rtt;
+use super::sent::{Item, SentLog};
+use crate::wire::Limits;
+pub(crate) use outgoing::{Message, Outgoing, Set};
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// What the retransmission counters are told.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counts {
+    /// Datagrams sent again.
+    pub retransmissions: u64,
+    /// Timeouts.
+    pub timeouts: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Reliable {
+    max_retries: u32,
+    delivery_timeout: Duration,
+    max_sets: usize,
+    limits: Limits,
+    sid: Option<Sid>,
+    rtt: Rtt,
+    congestion: Box<dyn Congestion>,
+    pacer: Pacer,
+    log: SentLog,
+    messages: HashMap<u64, Message>,
+    sets: HashMap<u64, Set>,
+    /// The set that carries a message.
+    set_of: HashMap<u64, u64>,
+    fresh_messages: VecDeque<u64>,
+    /// Sets with fragments that were never sent, the first of which is being sent.
+    fresh_sets: VecDeque<u64>,
+    /// Taken for lost, to be sent again before anything new.
+    resend: VecDeque<Item>,
+    /// Sets whose fragments are all acknowledged but whose message is not, since when.
+    unconfirmed: VecDeque<(Instant, u64)>,
+    /// Bytes of fragments that were sent and not acknowledged, and what the receiver takes of them.
+    unacked_fragments: u64,
+    window: u64,
+    /// The window is closed; one fragment goes out to learn whether it has opened.
+    probe: bool,
+    /// Messages and sets take turns.
+    set_is_next: bool,
+    picked: Option<Item>,
+    /// Timeouts in a row without progress, and since when the next one runs.
+    timeouts: u32,
+    timer_from: Instant,
+    lost_at: Option<Instant>,
+    /// No message can be over its delivery timeout before.
+    expiry_at: Option<Instant>,
+    /// Acknowledged since the last [`Self::settle`]: whether anything, and the newest round-trip time.
+    acked: bool,
+    sample: Option<Duration>,
+    counts: Counts,
+    /// Adds up to a tenth to a timeout, so that peers do not resend in step. In thousandths.
+    jitter: u32,
+    done: VecDeque<(u64, Result<(), Failure>)>,
+}
+
+impl Reliable {
+    /// Nothing was sent yet; `jitter` is random.
+    #[must_use]
+    pub(crate) fn new(
+        config: &EndpointConfig,
+        sid: Option<Sid>,
+        jitter: u64,
+        now: Instant,
+    ) -> Self {
+        let datagram_len = config.max_datagram_len;
+        Self {
+            max_retries: config.max_retries,
+            delivery_timeout: config.delivery_timeout,
+            max_sets: if sid.is_some() {
+                MAX_SETS_PER_SESSION
+            } else {
+                MAX_SETS_PER_STRANGER
+            },
+            limits: Limits {
+                max_frame_len: config.max_frame_len,
+                ..Limits::default()
+            },
+            sid,
+            rtt: Rtt::new(
+                config.ack_timeout,
+                config.retry_delay,
+                config.max_retry_delay,
+            ),
+            congestion: Box::new(Bbr::new(now, datagram_len)),
+            pacer: Pacer::new(now, datagram_len),
+            log: SentLog::default(),
+            messages: HashMap::new(),
+            sets: HashMap::new(),
+            set_of: HashMap::new(),
+            fresh_messages: VecDeque::new(),
+            fresh_sets: VecDeque::new(),
+            resend: VecDeque::new(),
+            unconfirmed: VecDeque::new(),
+            unacked_fragments: 0,
+            window: INITIAL_WINDOW_LEN,
+            probe: false,
+            set_is_next: false,
+            picked: None,
+            timeouts: 0,
+            timer_from: now,
+            lost_at: None,
+            expiry_at: None,
+            acked: false,
+            sample: None,
+            counts: Counts::default(),
+            jitter: (jitter % 100) as u32,
+            done: VecDeque::new(),
+        }
+    }
+
+    /// Whether nothing is queued or on its way.
+    #[must_use]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.messages.is_empty() && self.sets.is_empty()
+    }
+
+    /// Messages that are queued or on their way.
+    #[must_use]
+    pub(crate) fn pending_count(&self) -> usize {
+        self.messages.len() + self.sets.len()
+    }
+
+    /// The smoothed round-trip time, once known.
+    #[must_use]
+    pub(crate) const fn smoothed_rtt(&self) -> Option<Duration> {
+        self.rtt.smoothed()
+    }
+
+    /// What became of a message, for each once.
+    pub(crate) fn poll_done(&mut self) -> Option<(u64, Result<(), Failure>)> {
+        self.done.pop_front()
+    }
+
+    /// Counts since the last call.
+    pub(crate) fn take_counts(&mut self) -> Counts {
+        std::mem::take(&mut self.counts)
+    }
+
+    /// Queues a message.
+    pub(crate) fn queue(&mut self, msg_id: u64, outgoing: Outgoing) {
+        match outgoing {
+            Outgoing::Message(message) => {
+                self.messages.insert(msg_id, message);
+                self.fresh_messages.push_back(msg_id);
+            }
+            Outgoing::Set(frag_id, set) => {
+                self.sets.insert(frag_id, *set);
+                self.set_of.insert(msg_id, frag_id);
+                self.fresh_sets.push_back(frag_id);
+            }
+        }
+    }
+
+    /// How far a message is.
+    #[must_use]
+    pub(crate) fn progress(&self, msg_id: u64) -> Option<Progress> {
+        if let Some(message) = self.messages.get(&msg_id) {
+            return Some(Progress {
+                acknowledged: 0,
+                total: message.len as u64,
+            });
+        }
+        let set = self.sets.get(self.set_of.get(&msg_id)?)?;
+        Some(Progress {
+            acknowledged: set.acked_len,
+            total: set.inner.len() as u64,
+        })
+    }
+
+    /// Gives a message up; whether there was one.
+    pub(crate) fn cancel(&mut self, msg_id: u64) -> bool {
+        self.end(msg_id, Err(Failure::Cancelled))
+    }
+
+    /// Gives everything up.
+    pub(crate) fn fail_all(&mut self, failure: Failure) {
+        let mut all: Vec<u64> = self.messages.keys().copied().collect();
+        all.extend(self.set_of.keys());
+        // The order of a hash map differs from run to run.
+        all.sort_unstable();
+        for msg_id in all {
+            self.end(msg_id, Err(failure));
+        }
+        self.log.clear();
+        self.resend.clear();
+        self.unconfirmed.clear();
+    }
+
+    fn end(&mut self, msg_id: u64, how: Result<(), Failure>) -> bool {
+        if let Some(message) = self.messages.remove(&msg_id) {
+            if let Some(number) = message.number {
+                self.log.finish(number);
+            }
+        } else if let Some(frag_id) = self.set_of.remove(&msg_id) {
+            self.end_set(frag_id);
+        } else {
+            return false;
+        }
+        self.done.push_back((msg_id, how));
+        true
+    }
+
+    fn end_set(&mut self, frag_id: u64) {
+        let Some(set) = self.sets.remove(&frag_id) else {
+            return;
+        };
+        for gap in set.acked.gaps(set.next) {
+            for index in gap {
+                self.unacked_fragments -= set.fragment_len(index);
+                self.log.finish(set.number(index));
+            }
+        }
+        if set.acked.contains(set.cut.total - 1) {
+            // Sent again to ask for the acknowledgement of the whole.
+            self.log.finish(set.number(set.cut.total - 1));
+        }
+        if set.next < set.cut.total {
+            self.fresh_sets.retain(|id| *id != frag_id);
+        }
+    }
+
+    // Time.
+
+    /// When [`Self::handle_timeout`] has something to do.
+    #[must_use]
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
+        if self.is_idle() {
+            return None;
+        }
+        let pace = self
+            .blocked_by_pace()
+            .then(|| self.pacer.ready_at(self.congestion.pacing_rate()));
+        [self.lost_at, self.timeout_at(), pace, self.expiry_at]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| at.max(now))
+    }
+
+    fn timeout_at(&self) -> Option<Instant> {
+        let waits = self.log.in_flight() > 0 || !self.unconfirmed.is_empty() || self.is_stuck();
+        let rto = self.rtt.rto(self.timeouts);
+        let rto = rto + rto * self.jitter / 1000;
+        waits.then(|| self.timer_from.checked_add(rto)).flatten()
+    }
+
+    /// Nothing is on its way and nothing may leave: the receiver's window is closed.
+    fn is_stuck(&self) -> bool {
+        self.log.in_flight() == 0 && self.resend.is_empty() && !self.fresh_sets.is_empty()
+    }
+
+    /// Resends what is due, gives up what is over its time.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.settle(now);
+        if self.lost_at.is_some_and(|at| at <= now) {
+            self.detect_lost(now);
+        }
+        if self.timeout_at().is_some_and(|at| at <= now) {
+            self.on_timeout(now);
+        }
+        if self.expiry_at.is_some_and(|at| at <= now) {
+            self.expire(now);
+        }
+    }
+
+    fn on_timeout(&mut self, now: Instant) {
+        self.timeouts += 1;
+        self.counts.timeouts += 1;
+        self.timer_from = now;
+        if self.timeouts > self.max_retries {
+            self.fail_all(Failure::TimedOut);
+            return;
+        }
+        let rto = self.rtt.rto(0);
+        let before = now.checked_sub(rto).unwrap_or(now);
+        let (resend, congestion) = (&mut self.resend, &mut self.congestion);
+        self.log.take_older(before, |item, len| {
+            resend.push_back(item);
+            congestion.on_lost(len);
+        });
+        self.congestion.on_timeout();
+        self.probe = self.is_stuck();
+        // All fragments are there, the message is not confirmed: the last one asks again.
+        for (_, frag_id) in std::mem::take(&mut self.unconfirmed) {
+            if let Some(set) = self.sets.get(&frag_id) {
+                let index = set.cut.total - 1;
+                self.resend.push_back(Item::Fragment {
+                    set: frag_id,
+                    index,
+                });
+            }
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let timeout = self.delivery_timeout;
+        let over = |since: Option<Instant>| since.and_then(|since| since.checked_add(timeout));
+        let messages = self
+            .messages
+            .iter()
+            .map(|(id, m)| (*id, over(m.progress_at)));
+        let sets = self.sets.values().map(|s| (s.msg_id, over(s.progress_at)));
+        let (mut ended, mut next) = (Vec::new(), None);
+        for (msg_id, at) in messages.chain(sets) {
+            match at {
+                Some(at) if at <= now => ended.push(msg_id),
+                Some(at) => next = Some(next.map_or(at, |next: Instant| next.min(at))),
+                None => {}
+            }
+        }
+        self.expiry_at = next;
+        ended.sort_unstable();
+        for msg_id in ended {
+            self.end(msg_id, Err(Failure::TimedOut));
+        }
+    }
+}

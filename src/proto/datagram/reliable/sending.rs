@@ -1,0 +1,160 @@
+//! Which datagram goes next, and whether window, pace and the receiver let it go.
+
+use super::super::sent::Item;
+use super::Reliable;
+use std::time::Instant;
+
+impl Reliable {
+    /// The bytes of the next datagram, if one may leave now.
+    pub(crate) fn peek(&mut self, now: Instant) -> Option<usize> {
+        self.settle(now);
+        self.pacer.refill(now, self.congestion.pacing_rate());
+        if !self.pacer.may_send() {
+            return None;
+        }
+        let Some((item, len)) = self.pick() else {
+            if !self.is_idle() && self.log.in_flight() < self.congestion.window_len() {
+                self.congestion.on_idle(self.log.in_flight());
+            }
+            return None;
+        };
+        let in_flight = self.log.in_flight();
+        if in_flight > 0 && in_flight + len > self.congestion.window_len() {
+            return None;
+        }
+        self.picked = Some(item);
+        Some(len)
+    }
+
+    /// What goes next, and its bytes.
+    fn pick(&mut self) -> Option<(Item, usize)> {
+        while let Some(&item) = self.resend.front() {
+            if let Some(len) = self.len_of(item) {
+                return Some((item, len));
+            }
+            self.resend.pop_front();
+        }
+        while let Some(&id) = self.fresh_messages.front() {
+            if self.messages.contains_key(&id) {
+                break;
+            }
+            self.fresh_messages.pop_front();
+        }
+        let message = self.fresh_messages.front().map(|id| Item::Message(*id));
+        let set = self.fresh_fragment();
+        let item = match (message, set) {
+            (Some(message), Some(set)) => {
+                if self.set_is_next {
+                    set
+                } else {
+                    message
+                }
+            }
+            (one, other) => one.or(other)?,
+        };
+        Some((item, self.len_of(item)?))
+    }
+
+    /// The next fragment that was never sent, if the receiver takes it.
+    fn fresh_fragment(&self) -> Option<Item> {
+        let frag_id = *self.fresh_sets.front()?;
+        let set = self.sets.get(&frag_id)?;
+        let begins = set.next == 0;
+        if begins && self.sets.len() - self.fresh_sets.len() >= self.max_sets {
+            return None;
+        }
+        let len = set.fragment_len(set.next).max(256);
+        let fits = self.unacked_fragments + len <= self.window;
+        (fits || self.probe).then_some(Item::Fragment {
+            set: frag_id,
+            index: set.next,
+        })
+    }
+
+    /// The bytes of the datagram; `None` when it is not needed any more.
+    fn len_of(&self, item: Item) -> Option<usize> {
+        match item {
+            Item::Message(id) => self.messages.get(&id).map(|message| message.len),
+            Item::Fragment { set, index } => {
+                let whole = self.sets.get(&set)?;
+                let is_done = whole.acked.contains(index);
+                let asks = whole.acked.prefix_end() == whole.cut.total;
+                (!is_done || asks).then(|| whole.datagram_len(set, index, self.sid.as_ref()))
+            }
+        }
+    }
+
+    pub(super) fn blocked_by_pace(&self) -> bool {
+        let has_work = !self.resend.is_empty()
+            || !self.fresh_messages.is_empty()
+            || self.fresh_fragment().is_some();
+        let in_flight = self.log.in_flight();
+        has_work && !self.pacer.may_send() && in_flight < self.congestion.window_len()
+    }
+
+    /// Appends the datagram that [`Self::peek`] announced.
+    pub(crate) fn write(&mut self, now: Instant, out: &mut Vec<u8>) {
+        let Some(item) = self.picked.take() else {
+            return;
+        };
+        let is_resend = self.resend.front() == Some(&item);
+        if is_resend {
+            self.resend.pop_front();
+            self.counts.retransmissions += 1;
+        }
+        let from = out.len();
+        match item {
+            Item::Message(id) => {
+                if !is_resend {
+                    self.fresh_messages.pop_front();
+                    self.set_is_next = true;
+                }
+                if let Some(message) = self.messages.get(&id) {
+                    message.write(id, self.sid, &self.limits, out);
+                }
+            }
+            Item::Fragment {
+                set: frag_id,
+                index,
+            } => {
+                if let Some(set) = self.sets.get_mut(&frag_id) {
+                    set.write(frag_id, index, self.sid.as_ref(), out);
+                    if !is_resend {
+                        self.unacked_fragments += set.fragment_len(index);
+                        set.next += 1;
+                        self.probe = false;
+                        self.set_is_next = false;
+                        if set.next == set.cut.total {
+                            self.fresh_sets.pop_front();
+                        }
+                    }
+                }
+            }
+        }
+        self.sent(now, item, out.len() - from);
+    }
+
+    fn sent(&mut self, now: Instant, item: Item, len: usize) {
+        let in_flight = self.log.in_flight();
+        if in_flight == 0 && self.timeouts == 0 {
+            self.timer_from = now;
+        }
+        let snapshot = self.congestion.on_sent(now, len, in_flight);
+        let number = self.log.push(now, item, len, snapshot);
+        self.pacer.on_sent(len);
+        let began = match item {
+            Item::Message(id) => self.messages.get_mut(&id).map(|m| m.sent(now, number)),
+            Item::Fragment { set, index } => {
+                let set = self.sets.get_mut(&set);
+                set.map(|set| set.sent(now, index, number))
+            }
+        };
+        if began == Some(true) {
+            let at = now.checked_add(self.delivery_timeout);
+            self.expiry_at = match (self.expiry_at, at) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+        }
+    }
+}

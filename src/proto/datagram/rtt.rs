@@ -1,0 +1,123 @@
+//! How long an answer takes: the round-trip time and the retransmission timeout (RFC 6298).
+
+use std::time::Duration;
+
+/// Estimates for one peer. Samples come only from datagrams that were sent once (Karn's rule).
+#[derive(Debug, Clone)]
+pub(super) struct Rtt {
+    smoothed: Option<Duration>,
+    variation: Duration,
+    latest: Duration,
+    min: Duration,
+    initial_rto: Duration,
+    min_rto: Duration,
+    max_rto: Duration,
+}
+
+impl Rtt {
+    /// Nothing is known yet; the timeout is `initial_rto`.
+    #[must_use]
+    pub(super) fn new(initial_rto: Duration, min_rto: Duration, max_rto: Duration) -> Self {
+        Self {
+            smoothed: None,
+            variation: Duration::ZERO,
+            latest: Duration::ZERO,
+            min: Duration::MAX,
+            initial_rto,
+            min_rto,
+            max_rto,
+        }
+    }
+
+    /// Takes a sample (RFC 6298 2.2, 2.3).
+    pub(super) fn sample(&mut self, sample: Duration) {
+        self.latest = sample;
+        self.min = self.min.min(sample);
+        match self.smoothed {
+            None => {
+                self.smoothed = Some(sample);
+                self.variation = sample / 2;
+            }
+            Some(smoothed) => {
+                let error = smoothed.abs_diff(sample);
+                self.variation = (self.variation * 3 + error) / 4;
+                self.smoothed = Some((smoothed * 7 + sample) / 8);
+            }
+        }
+    }
+
+    /// The smoothed round-trip time, once there was a sample.
+    #[must_use]
+    pub(super) const fn smoothed(&self) -> Option<Duration> {
+        self.smoothed
+    }
+
+    /// The smallest sample, once there was one.
+    #[must_use]
+    pub(super) fn min(&self) -> Option<Duration> {
+        self.smoothed.map(|_| self.min)
+    }
+
+    /// How long to wait for an answer after `timeouts` timeouts in a row: doubled for each.
+    #[must_use]
+    pub(super) fn rto(&self, timeouts: u32) -> Duration {
+        let base = self.smoothed.map_or(self.initial_rto, |smoothed| {
+            (smoothed + 4 * self.variation).max(self.min_rto)
+        });
+        let factor = 1_u32 << timeouts.min(16);
+        base.saturating_mul(factor).min(self.max_rto)
+    }
+
+    /// After this time without an acknowledgement a datagram that was overtaken is lost: 9/8 of the
+    /// round-trip time, at least 1 ms (RFC 9002 6.1.2).
+    #[must_use]
+    pub(super) fn loss_delay(&self) -> Duration {
+        let rtt = self
+            .smoothed
+            .map_or(self.initial_rto, |smoothed| smoothed.max(self.latest));
+        (rtt.saturating_mul(9) / 8).max(Duration::from_millis(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn rtt() -> Rtt {
+        Rtt::new(1000 * MS, 200 * MS, 10_000 * MS)
+    }
+
+    #[test]
+    fn follows_rfc_6298() {
+        let mut rtt = rtt();
+        assert_eq!(rtt.rto(0), 1000 * MS);
+        rtt.sample(100 * MS);
+        assert_eq!((rtt.smoothed(), rtt.rto(0)), (Some(100 * MS), 300 * MS));
+        rtt.sample(200 * MS);
+        // RTTVAR = 3/4 * 50 + 1/4 * 100 = 62.5 ms, SRTT = 7/8 * 100 + 1/8 * 200 = 112.5 ms.
+        assert_eq!(rtt.rto(0), Duration::from_micros(112_500 + 4 * 62_500));
+        assert_eq!(rtt.min(), Some(100 * MS));
+    }
+
+    #[test]
+    fn doubles_up_to_the_limit_and_never_below_the_other() {
+        let mut rtt = rtt();
+        let waits: Vec<u64> = (0..6).map(|n| rtt.rto(n).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
+        assert_eq!(rtt.rto(u32::MAX), 10_000 * MS);
+        for _ in 0..50 {
+            rtt.sample(MS);
+        }
+        assert_eq!(rtt.rto(0), 200 * MS);
+    }
+
+    #[test]
+    fn h4_weeks_do_not_overflow() {
+        let mut rtt = rtt();
+        rtt.sample(Duration::from_secs(60 * 86_400));
+        assert_eq!(rtt.rto(9), 10_000 * MS);
+        assert!(rtt.loss_delay() > Duration::from_secs(60 * 86_400));
+    }
+}

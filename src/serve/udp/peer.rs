@@ -1,0 +1,56 @@
+//! [`UdpPeer`]: what a handler sees of the address that a frame came from.
+
+use crate::error::VstpError;
+use crate::net::udp::driver::Driver;
+use crate::wire::Frame;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The sender of a message, seen by the handler.
+#[derive(Debug)]
+pub struct UdpPeer {
+    driver: Arc<Driver>,
+    addr: SocketAddr,
+    session: Option<u128>,
+}
+
+impl UdpPeer {
+    pub(super) fn new(driver: &Arc<Driver>, addr: SocketAddr, session: Option<u128>) -> Self {
+        Self {
+            driver: Arc::clone(driver),
+            addr,
+            session,
+        }
+    }
+
+    /// The address. Without a session anybody can have forged it.
+    #[must_use]
+    pub const fn peer_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The number of the session; `None` without one.
+    #[must_use]
+    pub const fn session_id(&self) -> Option<u128> {
+        self.session
+    }
+
+    /// Sends it a frame once, beside the handler's answer.
+    ///
+    /// # Errors
+    /// As [`VstpUdpServer::send`](super::VstpUdpServer::send).
+    pub fn send(&self, frame: &Frame) -> Result<(), VstpError> {
+        self.driver.send(frame, self.addr)
+    }
+
+    /// Sends it a frame until it has acknowledged it.
+    ///
+    /// # Blocking
+    /// Until then, and this worker with it; at most `delivery_timeout` without progress.
+    ///
+    /// # Errors
+    /// As [`VstpUdpServer::send_with_ack`](super::VstpUdpServer::send_with_ack).
+    pub fn send_with_ack(&self, frame: Frame) -> Result<(), VstpError> {
+        self.driver.send_with_ack(frame, self.addr)
+    }
+}
