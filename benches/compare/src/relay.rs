@@ -240,6 +240,7 @@ impl Dice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sockets;
 
     #[test]
     fn what_is_lost_leaves_no_gap_and_is_the_same_each_time() {
@@ -261,5 +262,29 @@ mod tests {
         for datagram in kept.chunks(10) {
             assert!(datagram.iter().all(|byte| *byte == datagram[0]));
         }
+    }
+
+    #[test]
+    fn what_is_not_lost_comes_later_and_answers_go_back() {
+        let link = Link {
+            lost_per_million: 0,
+            delay: Duration::from_millis(5),
+            seed: 7,
+        };
+        let (client, server) = (sockets::bind(), sockets::bind());
+        for socket in [&client, &server] {
+            let limit = Duration::from_secs(10);
+            socket.set_read_timeout(Some(limit)).unwrap();
+        }
+        let relay = Relay::start(link, server.local_addr().unwrap());
+        let began = Instant::now();
+        client.send_to(b"there", relay.addr()).unwrap();
+        let mut buf = [0; 16];
+        let (len, from) = server.recv_from(&mut buf).unwrap();
+        assert_eq!(&buf[..len], b"there");
+        assert!(began.elapsed() >= link.delay);
+        server.send_to(b"back", from).unwrap();
+        assert_eq!(client.recv_from(&mut buf).unwrap(), (4, relay.addr()));
+        assert!(began.elapsed() >= 2 * link.delay);
     }
 }

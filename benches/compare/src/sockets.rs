@@ -15,8 +15,7 @@ pub(crate) const DATAGRAM_LEN: usize = 1472;
 pub(crate) const READ_LEN: usize = 64 * 1024;
 /// Asked of the kernel, which caps it at its own limit without an error.
 const BUFFER_LEN: usize = 16 << 20;
-/// The kernel takes this many datagrams in one call, and as many bytes as one datagram can have.
-const SEGMENT_COUNT: usize = 64;
+/// The kernel takes as many bytes in one call as one datagram can have.
 const CALL_LEN: usize = 65_507;
 
 /// A socket on a free port of localhost, with buffers as large as the kernel allows.
@@ -61,8 +60,8 @@ impl Offload {
 
     /// Sends all of it, waiting for room where there is none. What nobody listens to is lost.
     pub(crate) fn send(&self, train: Train<'_>, to: SocketAddr) {
-        let whole = train.train_len(self.train_count(train.stride));
-        for bytes in train.bytes.chunks(whole) {
+        let call_len = train.stride * self.train_count(train.stride);
+        for bytes in train.bytes.chunks(call_len) {
             let transmit = Transmit {
                 destination: to,
                 ecn: train.ecn,
@@ -97,12 +96,6 @@ impl Offload {
     /// Waits until there is something to read, at most that long.
     pub(crate) fn wait_readable(&self, timeout: Duration) {
         wait(&[(&self.socket, PollFlags::IN)], Some(timeout));
-    }
-}
-
-impl Train<'_> {
-    fn train_len(&self, count: usize) -> usize {
-        (self.stride * count.clamp(1, SEGMENT_COUNT)).max(1)
     }
 }
 
