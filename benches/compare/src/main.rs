@@ -13,6 +13,7 @@
 
 #[path = "../../common/mod.rs"]
 mod common;
+mod ours;
 mod quic;
 mod raw;
 mod relay;
@@ -44,7 +45,8 @@ compare: UDP of this crate beside bare sockets and quinn, over loopback
 
 Contestants take turns, round by round; medians are printed, and rates as ratios to the first. `raw`
 sockets (GSO and GRO through quinn-udp) acknowledge nothing: their sender goes on until enough has
-arrived. For quinn the time ends when the receiver, having read all, has said so.";
+arrived. For quinn the time ends when the receiver, having read all, has said so; for vstp
+when all frames are acknowledged, each by itself. quinn encrypts, vstp does not.";
 
 /// How two ends reach each other.
 #[derive(Clone, Copy)]
@@ -181,7 +183,9 @@ fn round_trips(options: &Options) {
                 "quinn, datagrams",
                 Box::new(|| quic::datagram_round_trips(n)),
             ),
+            ("vstp", Box::new(|| ours::round_trips(n, Duration::ZERO))),
             ("raw, polling", Box::new(|| raw::round_trips(n, spin))),
+            ("vstp, spin 50 us", Box::new(|| ours::round_trips(n, spin))),
         ],
     );
 }
@@ -199,6 +203,10 @@ fn messages(options: &Options) {
                 Box::new(|| raw::one_way(Path::Direct, len, count, true)),
             ),
             ("quinn", Box::new(|| quic::messages(len, count))),
+            (
+                "vstp",
+                Box::new(|| ours::messages(Path::Direct, len, count)),
+            ),
             (
                 "raw, a call each",
                 Box::new(|| raw::one_way(Path::Direct, len, count, false)),
@@ -222,6 +230,14 @@ fn bulk(options: &Options) {
             ),
             ("quinn", Box::new(|| quic::bulk(Path::Direct, len))),
             (
+                "vstp, one frame",
+                Box::new(|| ours::messages(Path::Direct, len, 1)),
+            ),
+            (
+                "vstp, 64 frames",
+                Box::new(|| ours::messages(Path::Direct, len / 64, 64)),
+            ),
+            (
                 "raw, a call each",
                 Box::new(|| raw::one_way(Path::Direct, DATAGRAM_LEN, count, false)),
             ),
@@ -243,6 +259,14 @@ fn lossy(options: &Options) {
                 Box::new(|| raw::one_way(Path::Lossy, DATAGRAM_LEN, count, true)),
             ),
             ("quinn", Box::new(|| quic::bulk(Path::Lossy, len))),
+            (
+                "vstp, one frame",
+                Box::new(|| ours::messages(Path::Lossy, len, 1)),
+            ),
+            (
+                "vstp, 64 frames",
+                Box::new(|| ours::messages(Path::Lossy, len / 64, 64)),
+            ),
         ],
     );
 }
