@@ -1,0 +1,85 @@
+//! This crate: reliable where asked for, plaintext. One session.
+//!
+//! Settings are the defaults, but for datagrams of 1,472 bytes, as the others send.
+
+use crate::sockets::DATAGRAM_LEN;
+use crate::{Outcome, Path, start};
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use vstp::net::udp::UdpConfig;
+use vstp::{Frame, VstpUdpClient, VstpUdpServer};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// 64 bytes there and back in frames without acknowledgement, polling for `spin` at most before each
+/// wait.
+pub(crate) fn round_trips(n: usize, spin: Duration) -> Outcome {
+    let (client, server) = bind(config().spin(spin));
+    let to = server.local_addr();
+    let echo = start("vstp-echo", move || {
+        for _ in 0..n {
+            let (frame, from) = server.recv_timeout(PATIENCE).unwrap();
+            server.send(&frame, from).unwrap();
+        }
+        server
+    });
+    client.connect(to).unwrap();
+    let frame = Frame::data([7; 64]);
+    let began = Instant::now();
+    for _ in 0..n {
+        client.send(&frame, to).unwrap();
+        let (frame, _) = client.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(frame.payload.len(), 64);
+    }
+    let took = began.elapsed();
+    drop(echo.join().unwrap());
+    Outcome::new(took)
+}
+
+/// So many messages, each acknowledged by itself; ends when all are.
+pub(crate) fn messages(path: Path, len: usize, count: usize) -> Outcome {
+    let (client, server) = bind(config());
+    let (to, relay) = path.to(server.local_addr());
+    let receiver = receive(server, len, count);
+    client.connect(to).unwrap();
+    let payload = vec![7; len];
+    let began = Instant::now();
+    for _ in 0..count {
+        drop(client.start_send(Frame::data(payload.clone()), to).unwrap());
+    }
+    client.flush().unwrap();
+    let took = began.elapsed();
+    drop(receiver.join().unwrap());
+    drop(relay);
+    Outcome::new(took).note(note(&client))
+}
+
+fn config() -> UdpConfig {
+    UdpConfig::default().max_datagram_size(DATAGRAM_LEN)
+}
+
+fn bind(config: UdpConfig) -> (VstpUdpClient, VstpUdpServer) {
+    let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+    let server = VstpUdpServer::bind_with_config(addr, config.clone()).unwrap();
+    let client = VstpUdpClient::bind_with_config(addr, config).unwrap();
+    (client, server)
+}
+
+/// Takes the messages, checking each length, and hands the server back, which still acknowledges.
+fn receive(server: VstpUdpServer, len: usize, count: usize) -> JoinHandle<VstpUdpServer> {
+    start("vstp-recv", move || {
+        for _ in 0..count {
+            let (frame, _) = server.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(frame.payload.len(), len);
+        }
+        server
+    })
+}
+
+fn note(client: &VstpUdpClient) -> String {
+    let stats = client.stats().protocol;
+    let share = stats.retransmissions as f64 / stats.datagrams_sent as f64;
+    let timeouts = stats.timeouts;
+    format!("{:.1} % sent again, {timeouts} timeouts", share * 100.0)
+}
