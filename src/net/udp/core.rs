@@ -1,7 +1,7 @@
 //! [`Core`]: the protocol of one socket with what callers wait for. Everything that its lock protects.
 
 use super::config::UdpConfig;
-use crate::proto::datagram::{Endpoint, Event, Failure, Token};
+use crate::proto::datagram::{Endpoint, Event, Failure, IdMap, Token};
 use crate::wire::Frame;
 use crossbeam_channel::Sender;
 use std::collections::HashMap;
@@ -38,7 +38,7 @@ struct Send {
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) endpoint: Endpoint,
-    sends: HashMap<Token, Send>,
+    sends: IdMap<Token, Send>,
     /// Sends that are on their way, and their bytes.
     pub(super) pending_count: usize,
     pub(super) pending_len: usize,
@@ -62,7 +62,7 @@ impl Core {
     pub(super) fn new(endpoint: Endpoint, inbox: Sender<Incoming>) -> Self {
         Self {
             endpoint,
-            sends: HashMap::new(),
+            sends: IdMap::default(),
             pending_count: 0,
             pending_len: 0,
             failed: None,

@@ -23,6 +23,7 @@ mod emit;
 mod endpoint;
 mod fields;
 mod fragment;
+mod ids;
 mod pacing;
 mod parts;
 mod peer;
@@ -37,6 +38,7 @@ mod stats;
 
 pub use config::{AnswerLimit, EndpointConfig, MAX_DATAGRAM_LEN};
 pub use endpoint::Endpoint;
+pub use ids::{IdHasher, IdMap};
 pub use parts::{Event, Failure, Progress, SendError, Token, Transmit};
 pub use stats::{DropReason, EndpointStats};
 

@@ -25,6 +25,7 @@ use super::config::{
 };
 use super::congestion::Congestion;
 use super::emit::Sid;
+use super::ids::IdMap;
 use super::pacing::Pacer;
 use super::parts::{Failure, Progress};
 use super::rtt::Rtt;
@@ -32,7 +33,7 @@ use super::sent::{Item, SentLog};
 use crate::wire::Limits;
 use begun::Begun;
 pub(crate) use outgoing::{Message, Outgoing, Set};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// What the retransmission counters are told.
@@ -57,10 +58,10 @@ pub(crate) struct Reliable {
     congestion: Box<dyn Congestion>,
     pacer: Pacer,
     log: SentLog,
-    messages: HashMap<u64, Message>,
-    sets: HashMap<u64, Set>,
+    messages: IdMap<u64, Message>,
+    sets: IdMap<u64, Set>,
     /// The set that carries a message.
-    set_of: HashMap<u64, u64>,
+    set_of: IdMap<u64, u64>,
     begun: Begun,
     fresh_messages: VecDeque<u64>,
     /// Sets with fragments that were never sent, the first of which is being sent.
@@ -133,9 +134,9 @@ impl Reliable {
             congestion: Box::new(Bbr::new(now, datagram_len)),
             pacer: Pacer::new(now, datagram_len),
             log: SentLog::default(),
-            messages: HashMap::new(),
-            sets: HashMap::new(),
-            set_of: HashMap::new(),
+            messages: IdMap::default(),
+            sets: IdMap::default(),
+            set_of: IdMap::default(),
             begun: Begun::default(),
             fresh_messages: VecDeque::new(),
             fresh_sets: VecDeque::new(),
