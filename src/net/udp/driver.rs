@@ -101,33 +101,44 @@ impl Driver {
         let mut core = self.lock();
         let result = change(&mut core);
         self.after(core);
-        self.transmit();
         result
     }
 
-    /// Hands events over and unlocks; how many there were.
+    /// Hands events over, wakes whom they concern, sends what there is to send. How many events there
+    /// were.
     fn after(&self, mut core: MutexGuard<'_, Core>) -> usize {
         let count = core.hand_over(&self.inbox_len);
-        let wake = count > 0 && core.waiters > 0;
-        drop(core);
-        if wake {
-            self.changed.notify_all();
-        }
+        self.follow_up(core, count);
         count
+    }
+
+    fn follow_up(&self, core: MutexGuard<'_, Core>, events: usize) {
+        if events > 0 && core.waiters > 0 {
+            drop(core);
+            self.changed.notify_all();
+            self.transmit();
+        } else {
+            self.transmit_from(Some(core));
+        }
     }
 
     /// Sends what the protocol has to send.
     fn transmit(&self) {
+        self.transmit_from(None);
+    }
+
+    /// The same, when the protocol is locked already.
+    fn transmit_from(&self, mut core: Option<MutexGuard<'_, Core>>) {
         self.has_more.store(true, Ordering::SeqCst);
         // Who has it looks again after giving it back, so nothing is left lying.
         while self.has_more.load(Ordering::SeqCst) && !self.sending.swap(true, Ordering::SeqCst) {
             self.has_more.store(false, Ordering::SeqCst);
-            self.send_all();
+            self.send_all(core.take());
             self.sending.store(false, Ordering::SeqCst);
         }
     }
 
-    fn send_all(&self) {
+    fn send_all(&self, mut locked: Option<MutexGuard<'_, Core>>) {
         let spare = || {
             self.send_buffer
                 .lock()
@@ -137,7 +148,7 @@ impl Driver {
         let max_segments = self.socket.max_segments();
         let mut is_drained = false;
         while !is_drained {
-            let mut core = self.lock();
+            let mut core = locked.take().unwrap_or_else(|| self.lock());
             core.gathered = 0;
             core.gather_until = None;
             let transmit = core
@@ -186,7 +197,6 @@ impl Driver {
             if next.is_some_and(|at| at <= now) {
                 core.endpoint.handle_timeout(now);
                 self.after(core);
-                self.transmit();
                 core = self.lock();
                 continue;
             }
@@ -244,12 +254,7 @@ impl Driver {
                 .handle_datagram(now, received.from, datagram, room);
             count += core.hand_over(&self.inbox_len);
         }
-        let wake = count > 0 && core.waiters > 0;
-        drop(core);
-        if wake {
-            self.changed.notify_all();
-        }
-        self.transmit();
+        self.follow_up(core, count);
         count
     }
 
@@ -389,8 +394,7 @@ impl Driver {
             }
             return Ok(token);
         }
-        drop(core);
-        self.transmit();
+        self.transmit_from(Some(core));
         Ok(token)
     }
 

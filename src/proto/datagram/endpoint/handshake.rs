@@ -313,6 +313,7 @@ impl Endpoint {
             }
         }
         self.sessions.remove(&addr);
+        self.recent = None;
         self.remove_peer(index, by);
         self.stats.sessions_closed += 1;
         self.stats.sessions = self.sessions.len();

@@ -45,6 +45,8 @@ pub struct Endpoint {
     peers: Vec<Option<Box<Peer>>>,
     free: Vec<usize>,
     sessions: HashMap<SocketAddr, usize>,
+    /// The session that was looked for last: traffic comes in runs.
+    recent: Option<(SocketAddr, usize)>,
     strangers: HashMap<SocketAddr, usize>,
     /// Strangers in the order in which they came, some of whom are gone.
     stranger_order: VecDeque<(usize, SocketAddr)>,
@@ -83,6 +85,7 @@ impl Endpoint {
             peers: Vec::new(),
             free: Vec::new(),
             sessions: HashMap::new(),
+            recent: None,
             strangers: HashMap::new(),
             stranger_order: VecDeque::new(),
             connecting: BTreeMap::new(),
@@ -118,6 +121,15 @@ impl Endpoint {
 
     fn peer_mut(&mut self, index: usize) -> Option<&mut Peer> {
         self.peers.get_mut(index)?.as_deref_mut()
+    }
+
+    fn session_with(&mut self, addr: SocketAddr) -> Option<usize> {
+        if let Some((_, index)) = self.recent.filter(|(recent, _)| *recent == addr) {
+            return Some(index);
+        }
+        let index = *self.sessions.get(&addr)?;
+        self.recent = Some((addr, index));
+        Some(index)
     }
 
     fn add_peer(&mut self, peer: Peer) -> usize {
@@ -330,7 +342,7 @@ impl Endpoint {
     }
 
     fn peer_for(&mut self, now: Instant, to: SocketAddr) -> usize {
-        let session = self.sessions.get(&to).copied();
+        let session = self.session_with(to);
         let open = session.filter(|index| self.peer(*index).is_some_and(|p| !p.is_closing()));
         match open {
             Some(index) => index,

@@ -96,8 +96,8 @@ impl Endpoint {
     }
 
     /// Several frames in a datagram come only in a session that agreed to it.
-    fn may_bundle(&self, from: SocketAddr, sid: Option<Sid>) -> bool {
-        let peer = self.sessions.get(&from).and_then(|index| self.peer(*index));
+    fn may_bundle(&mut self, from: SocketAddr, sid: Option<Sid>) -> bool {
+        let peer = self.session_with(from).and_then(|index| self.peer(index));
         let link = peer.and_then(|peer| peer.link.as_ref());
         link.is_some_and(|link| link.bundle && Some(link.sid) == sid)
     }
@@ -140,7 +140,7 @@ impl Endpoint {
         sid: Sid,
         room: bool,
     ) -> Result<(), DropReason> {
-        let Some(&index) = self.sessions.get(&input.from) else {
+        let Some(index) = self.session_with(input.from) else {
             return Err(DropReason::UnknownSession);
         };
         let (config, peers) = (&self.config, &mut self.peers);
