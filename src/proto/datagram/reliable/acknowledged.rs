@@ -105,6 +105,7 @@ impl Reliable {
             }
             self.timeouts = 0;
             self.timer_from = now;
+            self.answered_at = (!self.is_idle()).then_some(now);
             self.congestion
                 .on_ack_end(now, sample, self.log.in_flight());
             self.detect_lost(now);

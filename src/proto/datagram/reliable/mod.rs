@@ -84,6 +84,8 @@ pub(crate) struct Reliable {
     backoff: u32,
     timer_from: Instant,
     lost_at: Option<Instant>,
+    /// When the peer acknowledged something last, or the first of all this was sent to it.
+    answered_at: Option<Instant>,
     /// No message can be over its delivery timeout before.
     expiry_at: Option<Instant>,
     /// Acknowledged since the last [`Self::settle`]: whether anything, and the newest round-trip time.
@@ -148,6 +150,7 @@ impl Reliable {
             backoff: 0,
             timer_from: now,
             lost_at: None,
+            answered_at: None,
             expiry_at: None,
             acked: false,
             sample: None,
@@ -247,6 +250,9 @@ impl Reliable {
             return false;
         }
         self.done.push_back((msg_id, how));
+        if self.is_idle() {
+            self.answered_at = None;
+        }
         true
     }
 
@@ -352,6 +358,13 @@ impl Reliable {
 
     fn expire(&mut self, now: Instant) {
         let timeout = self.delivery_timeout;
+        let is_silent = |at| now.saturating_duration_since(at) >= timeout;
+        if self.answered_at.is_some_and(is_silent) {
+            // Nothing came back of anything; what still waits for its turn would fare no better.
+            self.expiry_at = None;
+            self.fail_all(Failure::TimedOut);
+            return;
+        }
         let over = |since: Option<Instant>| since.and_then(|since| since.checked_add(timeout));
         let messages = self
             .messages

@@ -145,6 +145,7 @@ impl Reliable {
         if in_flight == 0 && self.timeouts == 0 {
             self.timer_from = now;
         }
+        self.answered_at.get_or_insert(now);
         let snapshot = self.congestion.on_sent(now, len, in_flight);
         let number = self.log.push(now, item, len, snapshot);
         self.pacer.on_sent(len);
