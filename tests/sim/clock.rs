@@ -149,3 +149,26 @@ fn h5_timers_that_are_half_a_second_late_only_delay() {
         world.assert_quiet();
     });
 }
+
+#[test]
+fn h5_a_clock_that_steps_back_changes_nothing() {
+    seeds(10, |seed| {
+        let rules = Rules {
+            loss: 0.05,
+            ..Rules::delay(10)
+        };
+        let mut world = World::session(seed, &rules);
+        for host in [CLIENT, SERVER] {
+            world.host(host).behind = Duration::from_millis(50);
+        }
+        for _ in 0..10 {
+            let len = world.rng.below(5000) as usize;
+            world.promise(CLIENT, SERVER, len);
+            world.promise(SERVER, CLIENT, len);
+        }
+        world.settle(5 * MINUTE);
+        world.model.assert_all_delivered();
+        world.network.both(CLIENT, SERVER, &Rules::delay(10));
+        world.assert_quiet();
+    });
+}

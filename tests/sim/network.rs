@@ -179,9 +179,8 @@ impl Network {
         if self.record {
             self.sent.push((at, datagram.clone()));
         }
-        if let Some(filter) = &mut self.filter
-            && filter(at, &datagram) == Fate::Drop
-        {
+        let fate = self.filter.as_mut().map(|filter| filter(at, &datagram));
+        if fate == Some(Fate::Drop) {
             self.lose(now, &datagram);
             return;
         }

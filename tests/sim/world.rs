@@ -60,6 +60,8 @@ pub(crate) struct Host {
     pub(crate) room: bool,
     /// Timers go off up to so much late: a loaded machine.
     pub(crate) lateness: Duration,
+    /// The clock that is shown to arriving datagrams is up to so much behind: another thread's.
+    pub(crate) behind: Duration,
     /// Everything but messages, with its time since the start.
     pub(crate) events: Vec<(Duration, Event)>,
     /// Messages: when, from whom, in which session.
@@ -154,6 +156,7 @@ impl World {
             endpoint: Endpoint::new(config, self.rng.secret(), self.now),
             room: true,
             lateness: Duration::ZERO,
+            behind: Duration::ZERO,
             events: Vec::new(),
             heard: Vec::new(),
             due: None,
@@ -364,8 +367,8 @@ impl World {
         if let Some(datagram) = self.network.arrived(self.now) {
             if let Some(host) = self.hosts.get_mut(&datagram.to) {
                 let (from, bytes) = (datagram.from, &datagram.bytes);
-                host.endpoint
-                    .handle_datagram(self.now, from, bytes, host.room);
+                let now = self.now - self.rng.up_to(host.behind);
+                host.endpoint.handle_datagram(now, from, bytes, host.room);
                 self.drain(datagram.to);
             }
         } else if let Some((_, at)) = timer {

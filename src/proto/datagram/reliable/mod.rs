@@ -77,6 +77,8 @@ pub(crate) struct Reliable {
     probe: bool,
     /// Messages and sets take turns.
     set_is_next: bool,
+    /// So do, after a timeout, what is sent again and what is new.
+    fresh_is_next: bool,
     picked: Option<Item>,
     /// Timeouts in a row without progress, and since when the next one runs.
     timeouts: u32,
@@ -146,6 +148,7 @@ impl Reliable {
             window: INITIAL_WINDOW_LEN,
             probe: false,
             set_is_next: false,
+            fresh_is_next: false,
             picked: None,
             timeouts: 0,
             backoff: 0,

@@ -32,12 +32,26 @@ impl Reliable {
 
     /// What goes next, and its bytes.
     fn pick(&mut self) -> Option<(Item, usize)> {
+        // After a timeout old and new take turns (RFC 9002 6.2.4): what the path swallows each time,
+        // such as datagrams that are too large for it, must not hold up what would come through.
+        if self.timeouts > 0 && self.fresh_is_next {
+            self.pick_fresh().or_else(|| self.pick_resend())
+        } else {
+            self.pick_resend().or_else(|| self.pick_fresh())
+        }
+    }
+
+    fn pick_resend(&mut self) -> Option<(Item, usize)> {
         while let Some(&item) = self.resend.front() {
             if let Some(len) = self.len_of(item) {
                 return Some((item, len));
             }
             self.resend.pop_front();
         }
+        None
+    }
+
+    fn pick_fresh(&mut self) -> Option<(Item, usize)> {
         while let Some(&id) = self.fresh_messages.front() {
             if self.messages.contains_key(&id) {
                 break;
@@ -108,6 +122,7 @@ impl Reliable {
             return;
         };
         let is_resend = self.resend.front() == Some(&item);
+        self.fresh_is_next = is_resend;
         if is_resend {
             self.resend.pop_front();
             self.counts.retransmissions += 1;
