@@ -28,12 +28,8 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let now = origin();
-        let server = EndpointConfig::default();
-        let server = {
-            let mut config = server;
-            config.accept_sessions = true;
-            config
-        };
+        let mut server = EndpointConfig::default();
+        server.accept_sessions = true;
         let addr = |text: &str| text.parse().expect("an address");
         Self {
             client: Endpoint::new(EndpointConfig::default(), [2; 32], now),
@@ -62,19 +58,19 @@ impl Pair {
     }
 
     /// The server gets these and answers.
-    fn ask(&mut self, datagrams: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    fn ask(&mut self, datagrams: &[impl AsRef<[u8]>]) -> Vec<Vec<u8>> {
         for datagram in datagrams {
             self.server
-                .handle_datagram(self.now, self.client_addr, datagram, true);
+                .handle_datagram(self.now, self.client_addr, datagram.as_ref(), true);
         }
         self.server_sends()
     }
 
     /// The client gets these and answers.
-    fn answer(&mut self, datagrams: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    fn answer(&mut self, datagrams: &[impl AsRef<[u8]>]) -> Vec<Vec<u8>> {
         for datagram in datagrams {
             self.client
-                .handle_datagram(self.now, self.server_addr, datagram, true);
+                .handle_datagram(self.now, self.server_addr, datagram.as_ref(), true);
         }
         self.client_sends()
     }
@@ -120,7 +116,7 @@ fn exchange() -> Vec<(&'static str, Vec<u8>)> {
     let hello = Frame::data("Hello").with_header("test", "value");
     pair.send(hello.clone());
     let message = only(pair.client_sends());
-    let ack = only(pair.ask(&[message.clone()]));
+    let ack = only(pair.ask(&[&message]));
     assert_eq!(pair.delivered(), [hello]);
     all.push(("DATA without a session", message));
     all.push(("its acknowledgement", ack.clone()));
@@ -134,10 +130,10 @@ fn exchange() -> Vec<(&'static str, Vec<u8>)> {
         .connect(pair.now, pair.server_addr)
         .expect("there is no session");
     let first = only(pair.client_sends());
-    let cookie = only(pair.ask(&[first.clone()]));
-    let second = only(pair.answer(&[cookie.clone()]));
-    let welcome = only(pair.ask(&[second.clone()]));
-    assert_eq!(pair.answer(&[welcome.clone()]), [[0; 0]; 0]);
+    let cookie = only(pair.ask(&[&first]));
+    let second = only(pair.answer(&[&cookie]));
+    let welcome = only(pair.ask(&[&second]));
+    assert_eq!(pair.answer(&[&welcome]), [[0; 0]; 0]);
     assert!(matches!(
         only(Pair::events(&mut pair.client)),
         Event::Connected { .. }
