@@ -8,6 +8,8 @@ use vstp::{Flags, Frame, FrameType};
 
 #[path = "spec/datagrams.rs"]
 mod datagrams;
+#[path = "spec/drops.rs"]
+mod drops;
 #[path = "spec/dump.rs"]
 mod dump;
 

@@ -12,7 +12,7 @@ use vstp::wire::{self, Limits, Trailer};
 use vstp::{Flags, Frame, FrameType};
 
 #[expect(clippy::disallowed_methods, reason = "the origin of a virtual clock")]
-fn origin() -> Instant {
+pub(crate) fn origin() -> Instant {
     Instant::now()
 }
 
