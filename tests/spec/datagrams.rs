@@ -300,6 +300,16 @@ const FIXED: &[(&str, &str, &str)] = &[
     ("ids of a stranger", "received.rs", "MAX_STRANGER_COUNT"),
     ("ended sets of a peer", "received.rs", "MAX_ENDED_COUNT"),
     (
+        "messages from the oldest on its way to the newest, in a session",
+        "config.rs",
+        "MAX_SPAN_IN_SESSION",
+    ),
+    (
+        "the same to a stranger",
+        "config.rs",
+        "MAX_SPAN_OF_STRANGER",
+    ),
+    (
         "window before the first is known",
         "config.rs",
         "INITIAL_WINDOW_LEN",

@@ -158,10 +158,11 @@ fn what_was_there_comes_late_or_finds_no_room_is_dropped() {
     server.gets(FROM, &encoded(&wanted), false);
     server.dropped_silently(DropReason::QueueFull);
 
-    // The first four sets are within the limit of a stranger.
+    // The first four sets are within the limit of a stranger. Without REQ_ACK they would make room.
     let mut server = Server::new();
+    let inner = encoded(&Frame::data([0; 25]).with_flag(Flags::REQ_ACK));
     for id in ["1", "2", "3", "4", "5"] {
-        server.gets_frame(&fragment(id, "1", &[0; 20]));
+        server.gets_frame(&fragment(id, "0", &inner[..20]).with_flag(Flags::REQ_ACK));
     }
     server.dropped_silently(DropReason::Budget);
 
