@@ -252,3 +252,70 @@ fn du22_of_strangers_who_left_nothing_is_kept() {
         );
     }
 }
+
+fn encoded(frame: &Frame) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    crate::wire::encode(
+        frame.as_ref(),
+        crate::wire::Trailer::Always,
+        &Limits::default(),
+        &mut bytes,
+    )
+    .expect("it can be expressed");
+    bytes
+}
+
+impl Pair {
+    /// The server gets a frame from the client's address that no endpoint would send.
+    fn inject(&mut self, frame: Frame) {
+        let datagram = encoded(&frame);
+        let (now, from) = (self.now, self.addrs[1]);
+        self.ends[0].handle_datagram(now, from, &datagram, true);
+    }
+
+    /// The same for a frame in two fragments.
+    fn inject_cut(&mut self, inner: &Frame) {
+        let bytes = encoded(inner);
+        for (index, chunk) in bytes.chunks(bytes.len().div_ceil(2)).enumerate() {
+            let fragment = Frame::data(chunk)
+                .with_flag(Flags::FRAG)
+                .with_header("frag-id", "7")
+                .with_header("frag-index", index.to_string())
+                .with_header("frag-total", "2")
+                .with_header("frag-len", bytes.len().to_string());
+            self.inject(fragment);
+        }
+    }
+}
+
+/// spec 4.10: three times the bytes, each datagram counted once.
+#[test]
+fn du17_two_acknowledged_answers_are_within_three_times() {
+    let mut pair = Pair::new(EndpointConfig::default());
+    pair.send(Frame::data(payload(1000)));
+    pair.run(5 * MS);
+    assert_eq!(pair.received().len(), 1);
+    let (now, to) = (pair.now, pair.addrs[1]);
+    for _ in 0..2 {
+        pair.ends[0]
+            .send_with_ack(now, to, Frame::data(payload(1060)))
+            .expect("it can be sent");
+    }
+    pair.run(Duration::from_secs(20));
+    let messages = pair.events[1]
+        .iter()
+        .filter(|event| matches!(event, Event::Message { .. }));
+    assert_eq!(messages.count(), 2, "{:?}", pair.ends[0].stats());
+}
+
+/// spec 4.4: a set that is no valid message ends.
+#[test]
+fn du07_a_set_with_invalid_headers_inside_ends() {
+    let mut pair = Pair::new(EndpointConfig::default());
+    let inner = Frame::data(payload(100))
+        .with_header("msg-id", "1")
+        .with_header("msg-id", "1");
+    pair.inject_cut(&inner);
+    assert_eq!(pair.received(), []);
+    assert_eq!(pair.ends[0].reassembly_set_count(), 0);
+}
