@@ -6,6 +6,13 @@ use vstp::proto::ErrorCode;
 use vstp::wire::{self, Limits, Trailer};
 use vstp::{Flags, Frame, FrameType};
 
+#[path = "spec/datagrams.rs"]
+mod datagrams;
+#[path = "spec/drops.rs"]
+mod drops;
+#[path = "spec/dump.rs"]
+mod dump;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -40,25 +47,8 @@ fn rows(section: &str) -> Vec<Vec<&str>> {
 fn dumps(spec: &str) -> Vec<Vec<u8>> {
     let blocks = spec.split("```frame\n").skip(1);
     blocks
-        .map(|block| dump(block.split("```").next().expect("a first piece")))
+        .map(|block| dump::bytes(block.split("```").next().expect("a first piece")))
         .collect()
-}
-
-fn dump(block: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for line in block.lines() {
-        let mut words = line
-            .split('|')
-            .next()
-            .expect("a first piece")
-            .split_whitespace();
-        let offset = words
-            .next()
-            .and_then(|word| usize::from_str_radix(word, 16).ok());
-        assert_eq!(offset, Some(bytes.len()), "{line}");
-        bytes.extend(words.map(|word| u8::from_str_radix(word, 16).expect("two hex digits")));
-    }
-    bytes
 }
 
 #[test]

@@ -42,7 +42,8 @@ pub struct EndpointConfig {
     pub delivery_timeout: Duration,
     /// The whole of HELLO, cookie and WELCOME. Default: 10 s.
     pub handshake_timeout: Duration,
-    /// Silence in a session after which PING goes out; three without an answer end it. Default: 15 s.
+    /// Silence in a session after which PING goes out; the third such interval in a row ends it.
+    /// Default: 15 s.
     pub ping_interval: Duration,
     /// What this side can do. Default: `bundle`.
     pub features: Features,

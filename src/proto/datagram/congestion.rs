@@ -1,4 +1,4 @@
-//! How much may be on its way, and how fast it leaves: the interface, and BBR behind it.
+//! How much may be on its way, and how fast it leaves: the interface, and BBR behind it (spec 4.7).
 //!
 //! [`Congestion`] is what the sender asks; [`super::bbr::Bbr`] answers. The first part here is the
 //! measurement that rate-based control needs: how many bytes arrived in what time, taken from the

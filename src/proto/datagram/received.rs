@@ -3,8 +3,8 @@
 use super::ranges::RangeSet;
 use std::collections::{HashMap, HashSet, VecDeque};
 
-/// Ranges kept for one session; each gap is a message that was cancelled or is still on its way,
-/// and a sender never has so many on their way.
+/// Ranges kept for one session; each gap is messages that went to other peers of the sender, were
+/// cancelled, or are still on their way.
 const MAX_RANGE_COUNT: usize = 4096;
 /// Messages remembered for an address without a session.
 const MAX_STRANGER_COUNT: usize = 1024;

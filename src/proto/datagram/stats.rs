@@ -1,4 +1,4 @@
-//! What an endpoint counts: traffic, losses, and every datagram that it dropped, by reason.
+//! What an endpoint counts: traffic, losses, and every datagram that it dropped, by reason (spec 4.11).
 
 /// Why a datagram, or a frame of one, was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

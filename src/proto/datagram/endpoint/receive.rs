@@ -1,4 +1,4 @@
-//! A datagram arrives: whose it is, and what its frames do.
+//! A datagram arrives: whose it is, and what its frames do (spec 4.1, 4.11).
 
 use super::super::config::MAX_DATAGRAM_LEN;
 use super::super::emit::{Control, Sid};
@@ -420,7 +420,7 @@ fn trailer(frame: &[u8]) -> u32 {
         .map_or(0, |bytes| u32::from_be_bytes(*bytes))
 }
 
-/// Whether an answer to this address reaches one host (row D-U34).
+/// Whether an answer to this address reaches one host (spec 4.1).
 fn is_source(addr: SocketAddr) -> bool {
     let is_one = match addr.ip().to_canonical() {
         IpAddr::V4(ip) => !ip.is_multicast() && !ip.is_broadcast() && !ip.is_unspecified(),

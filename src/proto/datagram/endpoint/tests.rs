@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::net::clock;
+use crate::proto::datagram::DropReason;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -250,5 +251,194 @@ fn du22_of_strangers_who_left_nothing_is_kept() {
             order <= 300 && timers <= 500,
             "{name}: {order} and {timers}"
         );
+    }
+}
+
+fn encoded(frame: &Frame) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    crate::wire::encode(
+        frame.as_ref(),
+        crate::wire::Trailer::Always,
+        &Limits::default(),
+        &mut bytes,
+    )
+    .expect("it can be expressed");
+    bytes
+}
+
+impl Pair {
+    /// The server gets a frame from the client's address that no endpoint would send.
+    fn inject(&mut self, frame: Frame) {
+        let datagram = encoded(&frame);
+        let (now, from) = (self.now, self.addrs[1]);
+        self.ends[0].handle_datagram(now, from, &datagram, true);
+    }
+
+    /// The same for a frame in two fragments.
+    fn inject_cut(&mut self, inner: &Frame) {
+        let bytes = encoded(inner);
+        for (index, chunk) in bytes.chunks(bytes.len().div_ceil(2)).enumerate() {
+            let fragment = Frame::data(chunk)
+                .with_flag(Flags::FRAG)
+                .with_header("frag-id", "7")
+                .with_header("frag-index", index.to_string())
+                .with_header("frag-total", "2")
+                .with_header("frag-len", bytes.len().to_string());
+            self.inject(fragment);
+        }
+    }
+
+    /// What waits to leave the server.
+    fn server_sends(&mut self) -> Vec<Vec<u8>> {
+        let (mut all, mut out) = (Vec::new(), Vec::new());
+        while self.ends[0].poll_transmit(self.now, 1, &mut out).is_some() {
+            all.push(out.clone());
+        }
+        all
+    }
+}
+
+/// spec 4.10: three times the bytes, each datagram counted once.
+#[test]
+fn du17_two_acknowledged_answers_are_within_three_times() {
+    let mut pair = Pair::new(EndpointConfig::default());
+    pair.send(Frame::data(payload(1000)));
+    pair.run(5 * MS);
+    assert_eq!(pair.received().len(), 1);
+    let (now, to) = (pair.now, pair.addrs[1]);
+    for _ in 0..2 {
+        pair.ends[0]
+            .send_with_ack(now, to, Frame::data(payload(1060)))
+            .expect("it can be sent");
+    }
+    pair.run(Duration::from_secs(20));
+    let messages = pair.events[1]
+        .iter()
+        .filter(|event| matches!(event, Event::Message { .. }));
+    assert_eq!(messages.count(), 2, "{:?}", pair.ends[0].stats());
+}
+
+/// spec 4.2: COMP is not allowed, in fragments neither.
+#[test]
+fn du21_comp_in_fragments_is_dropped() {
+    let mut pair = Pair::new(EndpointConfig::default());
+    let comp = Frame::data(payload(100)).with_flag(Flags::COMP);
+    pair.inject(comp.clone());
+    assert_eq!(pair.ends[0].stats().dropped(DropReason::Invalid), 1);
+    pair.inject_cut(&comp);
+    pair.drain(0);
+    assert_eq!(pair.received(), [], "in one datagram it is dropped");
+}
+
+/// spec 4.2: the sender refuses what every receiver drops.
+#[test]
+fn du21_comp_is_refused_at_the_sender() {
+    let mut pair = Pair::new(EndpointConfig::default());
+    let comp = Frame::data(payload(100)).with_flag(Flags::COMP);
+    let (now, to) = (pair.now, pair.addrs[0]);
+    assert!(pair.ends[1].send(now, to, comp.as_ref()).is_err());
+    assert!(pair.ends[1].send_with_ack(now, to, comp).is_err());
+}
+
+/// spec 4.2: no flag but CRC in HELLO.
+#[test]
+fn du21_hello_with_flags_is_dropped() {
+    for flag in [Flags::REQ_ACK, Flags::FRAG, Flags::COMP] {
+        let mut pair = Pair::new(EndpointConfig::default());
+        let hello = Frame::new(FrameType::Hello)
+            .with_flag(flag)
+            .with_payload(vec![0; 1185]);
+        pair.inject(hello);
+        assert_eq!(pair.server_sends(), [[0; 0]; 0], "{flag:?}");
+    }
+}
+
+/// spec 4.4: a set that is no valid message ends.
+#[test]
+fn du07_a_set_with_invalid_headers_inside_ends() {
+    let mut pair = Pair::new(EndpointConfig::default());
+    let inner = Frame::data(payload(100))
+        .with_header("msg-id", "1")
+        .with_header("msg-id", "1");
+    pair.inject_cut(&inner);
+    assert_eq!(pair.received(), []);
+    assert_eq!(pair.ends[0].reassembly_set_count(), 0);
+}
+
+/// spec 4.2: REQ_ACK is not allowed in ERR, so it cannot be sent for acknowledgement.
+#[test]
+fn an_err_for_acknowledgement_is_refused_or_arrives() {
+    let mut pair = Pair::new(EndpointConfig::default());
+    pair.connect();
+    let answer = Frame::new(FrameType::Err)
+        .with_header("code", "handler")
+        .with_header("correlation-id", "1");
+    let (now, to) = (pair.now, pair.addrs[0]);
+    if pair.ends[1].send_with_ack(now, to, answer).is_ok() {
+        pair.run(Duration::from_secs(40));
+        let delivered = matches!(pair.events[1][..], [Event::Delivered(_)]);
+        assert!(delivered, "{:?}", pair.events[1]);
+    }
+}
+
+/// spec 4.8: with one address there is at most one session, also when both sides begin one.
+#[test]
+fn both_connect_at_once_and_one_session_stays() {
+    let mut pair = Pair::new(EndpointConfig::default());
+    let config = EndpointConfig {
+        accept_sessions: true,
+        ..EndpointConfig::default()
+    };
+    pair.ends[1] = Endpoint::new(config, [3; 32], pair.now);
+    let (now, [first, second]) = (pair.now, pair.addrs);
+    pair.ends[1].connect(now, first).expect("there is none");
+    pair.ends[0].connect(now, second).expect("there is none");
+    pair.run(Duration::from_secs(300));
+    for end in &pair.ends {
+        let peers = end.peers.iter().flatten();
+        let sessions = peers.filter(|peer| peer.link.is_some()).count();
+        assert_eq!((end.session_addrs().len(), sessions), (1, 1));
+    }
+    pair.events = [Vec::new(), Vec::new()];
+    pair.send(Frame::data("x"));
+    pair.run(Duration::from_secs(40));
+    assert_eq!(pair.received(), [Frame::data("x")]);
+}
+
+/// spec 4.10: no answer is longer than what provoked it.
+#[test]
+fn du17_progress_after_a_refused_fragment_is_no_longer_than_it() {
+    let mut pair = Pair::new(EndpointConfig {
+        stranger_budget_len: 126 * 256 + 1200,
+        ..EndpointConfig::default()
+    });
+    let fragment = |id: u64, index: u64, total: u64, len: usize, inner: u64| {
+        Frame::data(payload(len))
+            .with_flag(Flags::FRAG)
+            .with_flag(Flags::REQ_ACK)
+            .with_header("frag-id", id.to_string())
+            .with_header("frag-index", index.to_string())
+            .with_header("frag-total", total.to_string())
+            .with_header("frag-len", inner.to_string())
+    };
+    // A set of one-byte fragments with a gap before each, as far as the budget goes.
+    for index in 1..127 {
+        pair.inject(fragment(1, 2 * index, 255, 1, 255));
+    }
+    pair.inject(fragment(2, 1, 3, 1100, 3000));
+    pair.run(100 * MS);
+    pair.server_sends();
+    let refused = fragment(1, 1, 255, 1, 255);
+    let datagram = encoded(&refused);
+    let before = pair.ends[0].stats().dropped(DropReason::Budget);
+    let (now, from) = (pair.now, pair.addrs[1]);
+    pair.ends[0].handle_datagram(now, from, &datagram, true);
+    let after = pair.ends[0].stats().dropped(DropReason::Budget);
+    assert_eq!(after, before + 1, "the budget is used up");
+    pair.now += 30 * MS;
+    let now = pair.now;
+    pair.ends[0].handle_timeout(now);
+    for answer in pair.server_sends() {
+        assert!(answer.len() <= datagram.len(), "{} bytes", answer.len());
     }
 }
