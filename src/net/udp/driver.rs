@@ -444,6 +444,8 @@ impl Driver {
         self.timer.notify_all();
         self.turn.close();
         self.socket.wake();
+        // Waits for calls that are in the system; they have just been woken.
+        self.socket.close();
     }
 }
 
