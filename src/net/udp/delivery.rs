@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 #[must_use = "dropping it is allowed, but then only `flush` tells whether the message arrived"]
 pub struct Delivery {
     driver: Arc<Driver>,
-    token: Token,
+    pub(super) token: Token,
 }
 
 impl Delivery {
