@@ -12,4 +12,5 @@ mod stream_faults;
 mod tls_faults;
 mod tls_peer;
 mod udp_basics;
+mod udp_easy;
 mod util;
