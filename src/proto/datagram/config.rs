@@ -104,6 +104,11 @@ pub(super) const MAX_STRANGER_FRAGMENT_COUNT: u64 = 255;
 pub(super) const MAX_SETS_PER_SESSION: usize = 64;
 /// Sets in reassembly for an address without one.
 pub(super) const MAX_SETS_PER_STRANGER: usize = 4;
+/// Messages from the oldest that is not acknowledged to the newest, in a session: half of what its
+/// receiver remembers, so that as many without acknowledgement may come in between.
+pub(super) const MAX_SPAN_IN_SESSION: usize = 2048;
+/// The same without a session.
+pub(super) const MAX_SPAN_OF_STRANGER: usize = 512;
 /// What the receiver is assumed to take before it has said so (bytes).
 pub(super) const INITIAL_WINDOW_LEN: u64 = 64 * 1024;
 /// How long a stranger is remembered after its last datagram, and a set of its fragments lives.

@@ -94,7 +94,7 @@ pub(super) struct Set {
     total: u64,
     inner_len: usize,
     chunk_len: usize,
-    wants_ack: bool,
+    pub wants_ack: bool,
     /// Fragments that are there.
     pub received: RangeSet,
     assembly: Assembly,
@@ -334,6 +334,20 @@ impl Reassembly {
             totals.sets -= 1;
             self.ended.insert(frag_id, delivered);
         }
+    }
+
+    /// Gives up the set that has waited longest among those without acknowledgement; whether there was
+    /// one beside `but`.
+    pub(super) fn evict_unpromised(&mut self, but: u64, totals: &mut Totals) -> bool {
+        let sets = self.sets.iter();
+        let oldest = sets
+            .filter(|(id, set)| **id != but && !set.wants_ack)
+            .min_by_key(|(_, set)| set.life_from)
+            .map(|(id, _)| *id);
+        if let Some(oldest) = oldest {
+            self.end(oldest, None, totals);
+        }
+        oldest.is_some()
     }
 
     /// Gives up the set that has waited longest; whether there was one.

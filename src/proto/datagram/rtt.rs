@@ -64,7 +64,7 @@ impl Rtt {
         let base = self.smoothed.map_or(self.initial_rto, |smoothed| {
             (smoothed + 4 * self.variation).max(self.min_rto)
         });
-        let factor = 1_u32 << timeouts.min(16);
+        let factor = 1_u32 << timeouts.min(31);
         base.saturating_mul(factor).min(self.max_rto)
     }
 

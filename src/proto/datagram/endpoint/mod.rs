@@ -12,6 +12,7 @@
 mod connecting;
 mod handshake;
 mod receive;
+mod strangers;
 #[cfg(test)]
 mod tests;
 
@@ -156,44 +157,6 @@ impl Endpoint {
                 self.active.push_back(index);
             }
         }
-    }
-
-    /// The stranger at this address; made, and another forgotten for it, when there is none.
-    fn stranger(&mut self, now: Instant, addr: SocketAddr) -> usize {
-        if let Some(&index) = self.strangers.get(&addr) {
-            return index;
-        }
-        while self.strangers.len() >= self.config.max_strangers {
-            if !self.forget_a_stranger() {
-                break;
-            }
-        }
-        let index = self.add_peer(Peer::new(addr, None, &self.config, now));
-        self.strangers.insert(addr, index);
-        self.stranger_order.push_back((index, addr));
-        index
-    }
-
-    /// Forgets the stranger that has been there longest; one to whom this side is sending something
-    /// only if there are no others.
-    fn forget_a_stranger(&mut self) -> bool {
-        for attempt in 0..=self.stranger_order.len() {
-            let Some((index, addr)) = self.stranger_order.pop_front() else {
-                return false;
-            };
-            if self.strangers.get(&addr) != Some(&index) {
-                continue;
-            }
-            let is_last = attempt == self.stranger_order.len();
-            if self.peer(index).is_some_and(Peer::is_busy) && !is_last {
-                self.stranger_order.push_back((index, addr));
-                continue;
-            }
-            self.strangers.remove(&addr);
-            self.remove_peer(index, Failure::TimedOut);
-            return true;
-        }
-        false
     }
 
     /// Turns what became of a peer's messages into events.
@@ -532,6 +495,14 @@ impl Endpoint {
         if peer.scheduled.is_none_or(|scheduled| at < scheduled) {
             peer.scheduled = Some(at);
             self.timers.push(Reverse((at, index)));
+            // A flood of strangers, each forgotten for the next, leaves a timer of each behind.
+            if self.timers.len() > 4 * self.peers.len() + 64 {
+                let peers = &self.peers;
+                self.timers.retain(|Reverse((at, index))| {
+                    let peer = peers.get(*index).and_then(Option::as_deref);
+                    peer.is_some_and(|peer| peer.scheduled == Some(*at))
+                });
+            }
         }
     }
 

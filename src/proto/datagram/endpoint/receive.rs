@@ -304,8 +304,15 @@ impl Endpoint {
             return Err(DropReason::BadFragment);
         }
         let fields = input.fields.fragment(frame.flags)?;
-        let peer = self.peer_mut(index).ok_or(DropReason::Unexpected)?;
-        let (charge, begins) = peer.admit_fragment(now, &fields, frame.payload.len())?;
+        let peer = self.peers.get_mut(index).and_then(Option::as_deref_mut);
+        let peer = peer.ok_or(DropReason::Unexpected)?;
+        let mut shared = Shared {
+            config: &self.config,
+            totals: &mut self.totals,
+            stats: &mut self.stats,
+        };
+        let len = frame.payload.len();
+        let (charge, begins) = peer.admit_fragment(now, &fields, len, &mut shared)?;
         self.make_space(index, charge, begins)?;
         let whole = self.take_fragment(now, index, &fields, input, room)?;
         if let Some(frame) = whole {

@@ -221,3 +221,34 @@ fn du30_silence_ends_a_session_and_du31_goodbye_too() {
     ));
     assert!(pair.ends.iter().all(|end| end.session_addrs().is_empty()));
 }
+
+#[test]
+fn du22_of_strangers_who_left_nothing_is_kept() {
+    let mut now = clock::now();
+    let config = EndpointConfig {
+        max_strangers: 100,
+        ..EndpointConfig::default()
+    };
+    let mut endpoint = Endpoint::new(config, [1; 32], now);
+    let mut datagram = Vec::new();
+    let frame = Frame::data("x");
+    let (trailer, limits) = (crate::wire::Trailer::Always, Limits::default());
+    crate::wire::encode(frame.as_ref(), trailer, &limits, &mut datagram).expect("it is small");
+    for (pause, name) in [(MS, "a flood"), (40_000 * MS, "one now and then")] {
+        for port in 1..=5000 {
+            let from = SocketAddr::from(([10, 0, 0, 9], port));
+            endpoint.handle_datagram(now, from, &datagram, true);
+            while endpoint.poll_event().is_some() {}
+            while endpoint.poll_transmit(now, 64, &mut Vec::new()).is_some() {}
+            now += pause;
+            endpoint.handle_timeout(now);
+            while endpoint.poll_transmit(now, 64, &mut Vec::new()).is_some() {}
+        }
+        assert!(endpoint.peers.len() <= 101, "{name}");
+        let (order, timers) = (endpoint.stranger_order.len(), endpoint.timers.len());
+        assert!(
+            order <= 300 && timers <= 500,
+            "{name}: {order} and {timers}"
+        );
+    }
+}

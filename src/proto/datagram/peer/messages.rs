@@ -53,6 +53,7 @@ impl Peer {
         now: Instant,
         fields: &FragmentFields,
         len: usize,
+        shared: &mut Shared<'_>,
     ) -> Result<(usize, bool), DropReason> {
         if let Some(ended) = self.reassembly.ended(fields.frag_id) {
             return match ended {
@@ -63,7 +64,17 @@ impl Peer {
                 None => Err(DropReason::LateFragment),
             };
         }
-        let admitted = self.reassembly.admit(fields, len);
+        let mut admitted = self.reassembly.admit(fields, len);
+        // Sets that nobody resends make room for what is newer; otherwise those with a lost fragment
+        // would soon take all places, and for half a minute nothing that is cut would come through.
+        while admitted == Err(DropReason::Budget)
+            && self
+                .reassembly
+                .evict_unpromised(fields.frag_id, shared.totals)
+        {
+            shared.stats.sets_discarded += 1;
+            admitted = self.reassembly.admit(fields, len);
+        }
         if admitted == Err(DropReason::Budget) {
             // The sender learns from it how much there is room for.
             if let Some(set) = self.reassembly.set_mut(fields.frag_id) {
@@ -89,7 +100,9 @@ impl Peer {
             Inserted::Dropped(reason) => return Err(reason),
             Inserted::New { complete, .. } | Inserted::Duplicate { complete } => complete,
         };
-        if let Some(set) = self.reassembly.set_mut(fields.frag_id) {
+        // What is not acknowledged must not have a time at which that is due.
+        let set = self.reassembly.set_mut(fields.frag_id);
+        if let Some(set) = set.filter(|set| set.wants_ack) {
             set.unacked += 1;
             set.ack_at.get_or_insert(now + ACK_DELAY);
             set.ack_now |= match inserted {
@@ -115,11 +128,15 @@ impl Peer {
         let Some(whole) = self.reassembly.whole(frag_id) else {
             return Err(DropReason::BadFragment);
         };
-        let (fields, wants_ack) = (
-            Fields::read(whole.as_ref())?,
-            whole.flags.contains(Flags::REQ_ACK),
-        );
-        let (msg_id, is_nested) = (fields.msg_id, fields.speaks_of_fragments());
+        let wants_ack = whole.flags.contains(Flags::REQ_ACK);
+        let read = Fields::read(whole.as_ref());
+        let (msg_id, is_nested) = match read {
+            Ok(fields) => (fields.msg_id, fields.speaks_of_fragments()),
+            Err(reason) => {
+                self.reassembly.take(frag_id, None, shared.totals);
+                return Err(reason);
+            }
+        };
         let crc = 0;
         let acknowledge = msg_id.filter(|_| wants_ack);
         if is_nested {
@@ -133,6 +150,10 @@ impl Peer {
             }
         }
         if !room {
+            if !wants_ack {
+                // It does not come again, so nobody would ever take it.
+                self.reassembly.take(frag_id, None, shared.totals);
+            }
             return Err(DropReason::QueueFull);
         }
         let frame = self.reassembly.take(frag_id, acknowledge, shared.totals);

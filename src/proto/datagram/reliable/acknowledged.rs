@@ -101,9 +101,11 @@ impl Reliable {
             let sample = self.sample.take();
             if let Some(sample) = sample {
                 self.rtt.sample(sample);
+                self.backoff = 0;
             }
             self.timeouts = 0;
             self.timer_from = now;
+            self.answered_at = (!self.is_idle()).then_some(now);
             self.congestion
                 .on_ack_end(now, sample, self.log.in_flight());
             self.detect_lost(now);

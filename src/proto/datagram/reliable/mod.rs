@@ -14,12 +14,14 @@
 //! ```
 
 mod acknowledged;
+mod begun;
 mod outgoing;
 mod sending;
 
 use super::bbr::Bbr;
 use super::config::{
     EndpointConfig, INITIAL_WINDOW_LEN, MAX_SETS_PER_SESSION, MAX_SETS_PER_STRANGER,
+    MAX_SPAN_IN_SESSION, MAX_SPAN_OF_STRANGER,
 };
 use super::congestion::Congestion;
 use super::emit::Sid;
@@ -28,6 +30,7 @@ use super::parts::{Failure, Progress};
 use super::rtt::Rtt;
 use super::sent::{Item, SentLog};
 use crate::wire::Limits;
+use begun::Begun;
 pub(crate) use outgoing::{Message, Outgoing, Set};
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -47,6 +50,7 @@ pub(crate) struct Reliable {
     max_retries: u32,
     delivery_timeout: Duration,
     max_sets: usize,
+    max_span: usize,
     limits: Limits,
     sid: Option<Sid>,
     rtt: Rtt,
@@ -57,6 +61,7 @@ pub(crate) struct Reliable {
     sets: HashMap<u64, Set>,
     /// The set that carries a message.
     set_of: HashMap<u64, u64>,
+    begun: Begun,
     fresh_messages: VecDeque<u64>,
     /// Sets with fragments that were never sent, the first of which is being sent.
     fresh_sets: VecDeque<u64>,
@@ -74,8 +79,13 @@ pub(crate) struct Reliable {
     picked: Option<Item>,
     /// Timeouts in a row without progress, and since when the next one runs.
     timeouts: u32,
+    /// How often the timeout was doubled: until a sample shows the round-trip time (RFC 6298 5.7).
+    /// Otherwise a path slower than the timeout is never measured, and all is sent twice for ever.
+    backoff: u32,
     timer_from: Instant,
     lost_at: Option<Instant>,
+    /// When the peer acknowledged something last, or the first of all this was sent to it.
+    answered_at: Option<Instant>,
     /// No message can be over its delivery timeout before.
     expiry_at: Option<Instant>,
     /// Acknowledged since the last [`Self::settle`]: whether anything, and the newest round-trip time.
@@ -105,6 +115,11 @@ impl Reliable {
             } else {
                 MAX_SETS_PER_STRANGER
             },
+            max_span: if sid.is_some() {
+                MAX_SPAN_IN_SESSION
+            } else {
+                MAX_SPAN_OF_STRANGER
+            },
             limits: Limits {
                 max_frame_len: config.max_frame_len,
                 ..Limits::default()
@@ -121,6 +136,7 @@ impl Reliable {
             messages: HashMap::new(),
             sets: HashMap::new(),
             set_of: HashMap::new(),
+            begun: Begun::default(),
             fresh_messages: VecDeque::new(),
             fresh_sets: VecDeque::new(),
             resend: VecDeque::new(),
@@ -131,8 +147,10 @@ impl Reliable {
             set_is_next: false,
             picked: None,
             timeouts: 0,
+            backoff: 0,
             timer_from: now,
             lost_at: None,
+            answered_at: None,
             expiry_at: None,
             acked: false,
             sample: None,
@@ -225,19 +243,30 @@ impl Reliable {
             if let Some(number) = message.number {
                 self.log.finish(number);
             }
+            self.finish(message.place);
         } else if let Some(frag_id) = self.set_of.remove(&msg_id) {
             self.end_set(frag_id);
         } else {
             return false;
         }
         self.done.push_back((msg_id, how));
+        if self.is_idle() {
+            self.answered_at = None;
+        }
         true
+    }
+
+    fn finish(&mut self, place: Option<u64>) {
+        if let Some(place) = place {
+            self.begun.finish(place);
+        }
     }
 
     fn end_set(&mut self, frag_id: u64) {
         let Some(set) = self.sets.remove(&frag_id) else {
             return;
         };
+        self.finish(set.place);
         for gap in set.acked.gaps(set.next) {
             for index in gap {
                 self.unacked_fragments -= set.fragment_len(index);
@@ -273,8 +302,8 @@ impl Reliable {
 
     fn timeout_at(&self) -> Option<Instant> {
         let waits = self.log.in_flight() > 0 || !self.unconfirmed.is_empty() || self.is_stuck();
-        let rto = self.rtt.rto(self.timeouts);
-        let rto = rto + rto * self.jitter / 1000;
+        let rto = self.rtt.rto(self.backoff);
+        let rto = rto.saturating_add(rto / 1000 * self.jitter);
         waits.then(|| self.timer_from.checked_add(rto)).flatten()
     }
 
@@ -299,6 +328,7 @@ impl Reliable {
 
     fn on_timeout(&mut self, now: Instant) {
         self.timeouts += 1;
+        self.backoff += 1;
         self.counts.timeouts += 1;
         self.timer_from = now;
         if self.timeouts > self.max_retries {
@@ -328,6 +358,13 @@ impl Reliable {
 
     fn expire(&mut self, now: Instant) {
         let timeout = self.delivery_timeout;
+        let is_silent = |at| now.saturating_duration_since(at) >= timeout;
+        if self.answered_at.is_some_and(is_silent) {
+            // Nothing came back of anything; what still waits for its turn would fare no better.
+            self.expiry_at = None;
+            self.fail_all(Failure::TimedOut);
+            return;
+        }
         let over = |since: Option<Instant>| since.and_then(|since| since.checked_add(timeout));
         let messages = self
             .messages

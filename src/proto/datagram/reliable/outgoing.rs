@@ -27,6 +27,8 @@ pub(crate) struct Message {
     pub(crate) send_count: u32,
     /// When it was sent first: from then on it must be acknowledged in time.
     pub(crate) progress_at: Option<Instant>,
+    /// Its place among those that were begun.
+    pub(crate) place: Option<u64>,
 }
 
 impl Message {
@@ -40,6 +42,7 @@ impl Message {
             number: None,
             send_count: 0,
             progress_at: None,
+            place: None,
         }
     }
 
@@ -80,6 +83,8 @@ pub(crate) struct Set {
     pub(crate) acked_len: u64,
     /// When the last fragment was acknowledged, or the first was sent.
     pub(crate) progress_at: Option<Instant>,
+    /// Its place among those that were begun.
+    pub(crate) place: Option<u64>,
 }
 
 impl Set {
@@ -95,6 +100,7 @@ impl Set {
             acked: RangeSet::default(),
             acked_len: 0,
             progress_at: None,
+            place: None,
         }
     }
 

@@ -41,6 +41,7 @@ impl Reliable {
             self.fresh_messages.pop_front();
         }
         let message = self.fresh_messages.front().map(|id| Item::Message(*id));
+        let message = message.filter(|_| self.may_begin());
         let set = self.fresh_fragment();
         let item = match (message, set) {
             (Some(message), Some(set)) => {
@@ -55,12 +56,17 @@ impl Reliable {
         Some((item, self.len_of(item)?))
     }
 
+    fn may_begin(&self) -> bool {
+        self.begun.span() < self.max_span
+    }
+
     /// The next fragment that was never sent, if the receiver takes it.
     fn fresh_fragment(&self) -> Option<Item> {
         let frag_id = *self.fresh_sets.front()?;
         let set = self.sets.get(&frag_id)?;
         let begins = set.next == 0;
-        if begins && self.sets.len() - self.fresh_sets.len() >= self.max_sets {
+        let is_full = self.sets.len() - self.fresh_sets.len() >= self.max_sets;
+        if begins && (is_full || !self.may_begin()) {
             return None;
         }
         let len = set.fragment_len(set.next).max(256);
@@ -139,6 +145,7 @@ impl Reliable {
         if in_flight == 0 && self.timeouts == 0 {
             self.timer_from = now;
         }
+        self.answered_at.get_or_insert(now);
         let snapshot = self.congestion.on_sent(now, len, in_flight);
         let number = self.log.push(now, item, len, snapshot);
         self.pacer.on_sent(len);
@@ -150,6 +157,19 @@ impl Reliable {
             }
         };
         if began == Some(true) {
+            let place = Some(self.begun.begin());
+            match item {
+                Item::Message(id) => {
+                    if let Some(message) = self.messages.get_mut(&id) {
+                        message.place = place;
+                    }
+                }
+                Item::Fragment { set, .. } => {
+                    if let Some(set) = self.sets.get_mut(&set) {
+                        set.place = place;
+                    }
+                }
+            }
             let at = now.checked_add(self.delivery_timeout);
             self.expiry_at = match (self.expiry_at, at) {
                 (Some(a), Some(b)) => Some(a.min(b)),

@@ -1,0 +1,180 @@
+//! Slow paths, paths that become slow, and paths that are gone for a while.
+
+use crate::model::Outcome;
+use crate::network::{Rate, Rules};
+use crate::plan::seeds;
+use crate::world::{CLIENT, SERVER, World};
+use std::time::Duration;
+use vstp::proto::datagram::Failure;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn du8_delays_of_up_to_five_seconds() {
+    seeds(10, |seed| {
+        let mut world = World::session(seed, &Rules::default());
+        for (from, to) in [(CLIENT, SERVER), (SERVER, CLIENT)] {
+            let mut rules = Rules::delay(world.rng.below(5000));
+            rules.jitter = world.rng.up_to(Duration::from_millis(500));
+            world.network.rules(from, to, rules);
+        }
+        for _ in 0..10 {
+            let len = world.rng.below(5000) as usize;
+            world.promise(CLIENT, SERVER, len);
+            world.promise(SERVER, CLIENT, len);
+        }
+        world.settle(5 * MINUTE);
+        world.model.assert_all_delivered();
+        world.assert_quiet();
+    });
+}
+
+#[test]
+fn du8_a_path_that_becomes_a_hundred_times_slower() {
+    seeds(10, |seed| {
+        let mut world = World::session(seed, &Rules::delay(10));
+        for round in 0..40 {
+            if round == 20 {
+                world.network.both(CLIENT, SERVER, &Rules::delay(1000));
+            }
+            world.promise(CLIENT, SERVER, 600);
+            world.run_for(Duration::from_millis(200));
+        }
+        world.settle(MINUTE);
+        world.model.assert_all_delivered();
+        // Karn: what was sent twice says nothing about the time, so the new one must be learned from
+        // messages that were sent once, and then nothing is sent twice any more.
+        world.run_for(Duration::from_secs(5));
+        let before = world.endpoint(CLIENT).stats().retransmissions;
+        for _ in 0..20 {
+            world.promise(CLIENT, SERVER, 600);
+            world.run_for(Duration::from_secs(3));
+        }
+        world.settle(MINUTE);
+        let again = world.endpoint(CLIENT).stats().retransmissions - before;
+        assert!(
+            again <= 2,
+            "{again} of 20 were sent again on a path without loss"
+        );
+        world.assert_quiet();
+    });
+}
+
+#[test]
+fn du8_a_path_that_is_gone_for_less_than_the_deadline() {
+    seeds(15, |seed| {
+        let mut world = World::session(seed, &Rules::delay(20));
+        let begins = world.at() + Duration::from_millis(300);
+        let gone = Duration::from_millis(world.rng.between(100, 14_000));
+        let rules = Rules {
+            blackholes: vec![(begins, begins + gone)],
+            ..Rules::delay(20)
+        };
+        world.network.both(CLIENT, SERVER, &rules);
+        for _ in 0..10 {
+            let len = world.rng.below(20_000) as usize;
+            world.promise(CLIENT, SERVER, len);
+            world.run_for(Duration::from_millis(60));
+        }
+        world.settle(2 * MINUTE);
+        world.model.assert_all_delivered();
+        // No wait between two attempts is above 10 s and its jitter.
+        let end = world
+            .model
+            .sent
+            .iter()
+            .filter_map(|sent| match sent.outcome {
+                Outcome::Delivered(at) => Some(at),
+                _ => None,
+            });
+        let end = end.max().expect("messages were delivered");
+        assert!(end < begins + gone + Duration::from_secs(15), "{end:?}");
+        world.assert_quiet();
+    });
+}
+
+#[test]
+fn du8_twin_a_path_that_is_gone_for_longer_ends_at_the_deadline() {
+    seeds(10, |seed| {
+        // With so many retries the deadline alone decides.
+        let mut world = World::changed(seed, |config| {
+            config.max_retries = 1000;
+            config.delivery_timeout = Duration::from_secs(20);
+        });
+        world.network.both(CLIENT, SERVER, &Rules::delay(20));
+        if seed % 2 == 0 {
+            world.establish(CLIENT, SERVER);
+        }
+        world.network.both(CLIENT, SERVER, &Rules::dead());
+        for len in [0, 500, 5000] {
+            let begins = world.at();
+            world.promise(CLIENT, SERVER, len);
+            world.settle(MINUTE);
+            let sent = world.model.sent.last().expect("one was sent");
+            let Outcome::Failed(at, Failure::TimedOut) = sent.outcome else {
+                panic!("ended as {:?}", sent.outcome);
+            };
+            let late = (at - begins).checked_sub(Duration::from_secs(20));
+            let late = late.expect("not before the deadline");
+            assert!(late <= Duration::from_millis(25), "{late:?} late");
+            if seed % 2 == 0 {
+                // The session is dead soon as well; one message is enough for it.
+                break;
+            }
+        }
+        world.assert_quiet();
+    });
+}
+
+#[test]
+fn du8_waits_double_up_to_ten_seconds() {
+    seeds(10, |seed| {
+        let mut world = World::changed(seed, |config| {
+            config.max_retries = 1000;
+            config.delivery_timeout = 3 * MINUTE;
+        });
+        world.network.both(CLIENT, SERVER, &Rules::dead());
+        world.network.record = true;
+        world.promise(CLIENT, SERVER, 100);
+        world.settle(4 * MINUTE);
+        let mut times: Vec<f64> = world
+            .network
+            .sent
+            .iter()
+            .map(|(at, _)| at.as_secs_f64())
+            .collect();
+        times.dedup();
+        let waits: Vec<f64> = times.windows(2).map(|two| two[1] - two[0]).collect();
+        assert!(waits.len() > 12, "{waits:?}");
+        assert!((0.9..=1.5).contains(&waits[0]), "{waits:?}");
+        for two in waits.windows(2) {
+            let grown = two[1] / two[0];
+            let capped = two[0] > 4.5 && (7.4..=12.6).contains(&two[1]);
+            assert!((1.3..=3.0).contains(&grown) || capped, "{waits:?}");
+        }
+    });
+}
+
+#[test]
+fn du8_a_thin_line_is_not_flooded() {
+    // 256 kbit/s with a queue of half a second: a sender that does not look loses most of it.
+    seeds(3, |seed| {
+        let rate = Some(Rate {
+            bytes_per_second: 32_000,
+            queue_len: 16_000,
+        });
+        let mut world = World::session(
+            seed,
+            &Rules {
+                rate,
+                ..Rules::delay(30)
+            },
+        );
+        world.promise(CLIENT, SERVER, 500_000);
+        world.settle(2 * MINUTE);
+        world.model.assert_all_delivered();
+        let (sent, lost) = (world.network.sent_count, world.network.lost_count);
+        assert!(lost * 4 < sent, "{lost} of {sent} datagrams were lost");
+        world.assert_quiet();
+    });
+}
