@@ -1,8 +1,10 @@
 //! Typed messages over UDP: calls, what goes wrong with them, and what ends.
 
+use crate::relay::{Link, Relay};
 use crate::util::LONG;
 use serde::{Deserialize, Serialize};
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use vstp::easy::{ServerHandle, VstpClient, VstpServer};
 use vstp::error::{ClosedBy, TimeoutKind};
@@ -100,6 +102,30 @@ fn many_clients_call_at_once_and_each_gets_its_own_answers() {
 }
 
 #[test]
+fn calls_on_a_bad_path_are_answered_each_with_its_own() {
+    let server = echo();
+    let path = Link {
+        loss: 100,
+        duplicate: 100,
+        delay: Duration::from_millis(2),
+        ..Link::default()
+    };
+    let relay = Relay::new(server.local_addr(), path, 7);
+    let mut client = connect(relay.addr);
+    for n in 0..50 {
+        let sent = Reading {
+            at: Some(n),
+            ..reading(300)
+        };
+        assert_eq!(client.call::<Reading>(&sent).unwrap(), sent);
+    }
+    assert!(
+        relay.lost.load(Ordering::Relaxed) > 0,
+        "the path was not bad"
+    );
+}
+
+#[test]
 fn a_request_that_fails_is_an_error_and_the_server_lives_on() {
     let server = echo();
     let mut client = connect(server.local_addr());
@@ -136,7 +162,6 @@ fn what_is_not_the_answer_is_kept_for_receive() {
         })
         .unwrap();
     let mut client = connect(addr);
-    // It can accept nothing while this thread does not read; its own thread does.
     assert_eq!(client.call::<String>("question").unwrap(), "question");
     let mut kept: Vec<u32> = (0..4).map(|_| client.receive().unwrap()).collect();
     kept.sort_unstable();
@@ -192,10 +217,10 @@ fn without_a_server_every_call_ends_on_time() {
 
     // A relay that stops: to the client, the server has lost its power.
     let server = echo();
-    let relay = Relay::start(silent, server.local_addr());
-    let mut client = connect(to);
+    let relay = Relay::new(server.local_addr(), Link::default(), 1);
+    let mut client = connect(relay.addr);
     assert_eq!(client.call::<Reading>(&reading(1)).unwrap(), reading(1));
-    relay.stop();
+    drop(relay);
     client.set_timeout(Some(wait));
     type Call = fn(&mut VstpClient) -> Result<Reading, VstpError>;
     let calls: [(Call, TimeoutKind); 3] = [
@@ -219,13 +244,11 @@ fn without_a_server_every_call_ends_on_time() {
 
 #[test]
 fn a_silent_server_ends_the_session() {
-    let silent = UdpSocket::bind(LOCAL).unwrap();
-    let to = silent.local_addr().unwrap();
     let server = echo();
-    let relay = Relay::start(silent, server.local_addr());
+    let relay = Relay::new(server.local_addr(), Link::default(), 1);
     let settings = UdpConfig::default().ping_interval(Duration::from_millis(100));
-    let mut client = VstpClient::connect_udp_with(to, settings).unwrap();
-    relay.stop();
+    let mut client = VstpClient::connect_udp_with(relay.addr, settings).unwrap();
+    drop(relay);
     let error = client.receive::<Reading>().unwrap_err();
     assert!(
         matches!(error, VstpError::Timeout(TimeoutKind::Idle)),
@@ -283,42 +306,4 @@ fn serve_ends_by_its_handle() {
     drop(server);
     handle.wait().unwrap();
     drop(UdpSocket::bind(addr).unwrap());
-}
-
-/// Passes datagrams between one client and a server until it is stopped; its port stays.
-struct Relay {
-    stop: crossbeam_channel::Sender<()>,
-    thread: std::thread::JoinHandle<UdpSocket>,
-}
-
-impl Relay {
-    fn start(front: UdpSocket, server: SocketAddr) -> Self {
-        let (stop, stopped) = crossbeam_channel::bounded(1);
-        let back = UdpSocket::bind(LOCAL).unwrap();
-        for socket in [&front, &back] {
-            let tick = Some(Duration::from_millis(1));
-            socket.set_read_timeout(tick).unwrap();
-        }
-        let pass = move || {
-            let (mut client, mut buffer) = (None, vec![0; 65_535]);
-            while stopped.is_empty() {
-                if let Ok((len, from)) = front.recv_from(&mut buffer) {
-                    client = Some(from);
-                    back.send_to(&buffer[..len], server).unwrap();
-                }
-                if let (Ok((len, _)), Some(client)) = (back.recv_from(&mut buffer), client) {
-                    front.send_to(&buffer[..len], client).unwrap();
-                }
-            }
-            front
-        };
-        let thread = std::thread::Builder::new().spawn(pass).unwrap();
-        Self { stop, thread }
-    }
-
-    /// The socket, so that its port is not another's.
-    fn stop(self) -> UdpSocket {
-        self.stop.send(()).unwrap();
-        self.thread.join().unwrap()
-    }
 }
