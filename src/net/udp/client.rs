@@ -183,9 +183,7 @@ impl VstpUdpClient {
     /// # Ok::<(), vstp::VstpError>(())
     /// ```
     pub fn start_send(&self, frame: Frame, to: SocketAddr) -> Result<Delivery, VstpError> {
-        let driver = &self.running.driver;
-        let token = driver.start_send(frame, to)?;
-        Ok(Delivery::new(driver, token))
+        Delivery::start(&self.running.driver, frame, to)
     }
 
     /// Waits until every acknowledged send of this socket has ended.

@@ -4,6 +4,8 @@ use super::driver::{Driver, closed};
 use crate::error::{TimeoutKind, VstpError};
 use crate::net::clock;
 use crate::proto::datagram::{Progress, Token};
+use crate::wire::Frame;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,11 +19,17 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    pub(super) fn new(driver: &Arc<Driver>, token: Token) -> Self {
-        Self {
+    /// Begins an acknowledged send.
+    pub(crate) fn start(
+        driver: &Arc<Driver>,
+        frame: Frame,
+        to: SocketAddr,
+    ) -> Result<Self, VstpError> {
+        let token = driver.start_send(frame, to)?;
+        Ok(Self {
             driver: Arc::clone(driver),
             token,
-        }
+        })
     }
 
     /// Waits until the message was acknowledged.

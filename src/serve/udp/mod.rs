@@ -14,7 +14,7 @@ use crate::net::addr::ToAddress;
 use crate::net::clock;
 use crate::net::udp::driver::Driver;
 use crate::net::udp::running::Running;
-use crate::net::udp::{UdpConfig, UdpStats, resolve_first};
+use crate::net::udp::{Delivery, UdpConfig, UdpStats, resolve_first};
 use crate::wire::Frame;
 use serving::Unserved;
 use std::net::SocketAddr;
@@ -142,6 +142,17 @@ impl VstpUdpServer {
     /// session ended.
     pub fn send_with_ack(&self, frame: Frame, to: SocketAddr) -> Result<(), VstpError> {
         self.driver().send_with_ack(frame, to)
+    }
+
+    /// Begins what [`send_with_ack`](Self::send_with_ack) does and returns at once.
+    ///
+    /// # Blocking
+    /// While the send queue is full.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn start_send(&self, frame: Frame, to: SocketAddr) -> Result<Delivery, VstpError> {
+        Delivery::start(self.driver(), frame, to)
     }
 
     /// What the socket has done so far.
