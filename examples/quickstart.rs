@@ -140,11 +140,10 @@ fn talk(
         }
         words += answer.words;
     }
-    let ping = client.tcp().ping()?;
-    let tls = client
-        .tcp()
-        .tls()
-        .ok_or("the connection is not encrypted")?;
+    let tcp = client.tcp().ok_or("the connection is not TCP")?;
+    let ping = tcp.ping()?;
+    let stats = tcp.stats();
+    let tls = tcp.tls().ok_or("the connection is not encrypted")?;
     let print: String = tls
         .fingerprint_sha256()
         .iter()
@@ -156,7 +155,6 @@ fn talk(
         "{}, {}, {}, certificate {print}…",
         tls.version, tls.cipher_suite, tls.alpn
     );
-    let stats = client.tcp().stats();
     client.close()?;
     Ok(Seen {
         words,

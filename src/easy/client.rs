@@ -1,10 +1,10 @@
 //! [`VstpClient`]: sends and receives serde types.
 
-use super::JSON;
-use crate::error::{ClosedBy, VstpError};
-use crate::net::addr::ToAddress;
-use crate::net::tcp::{TcpConfig, VstpTcpClient};
-use crate::net::tls::{TlsClientConfig, dev};
+use super::link::Link;
+use super::message::{decode, encode};
+use crate::error::{RemoteError, VstpError};
+use crate::net::tcp::VstpTcpClient;
+use crate::net::udp::{UdpSession, VstpUdpClient};
 use crate::proto::keys;
 use crate::wire::Frame;
 use serde::Serialize;
@@ -30,91 +30,52 @@ use std::time::Duration;
 /// ```
 #[derive(Debug)]
 pub struct VstpClient {
-    client: VstpTcpClient,
+    link: Link,
     next_correlation: u64,
-    /// Frames that came while an answer was awaited.
-    inbox: VecDeque<Frame>,
+    /// What came while an answer was awaited: messages, and failures of other requests.
+    inbox: VecDeque<Result<Frame, Box<RemoteError>>>,
 }
 
-/// Frames kept while an answer is awaited; the oldest call to `receive` takes the oldest.
+/// Messages kept while an answer is awaited; the oldest call to `receive` takes the oldest.
 const INBOX_COUNT: usize = 64;
 
 impl VstpClient {
-    /// Connects with TLS 1.3: to a loopback address with the certificates for development, else
-    /// with the public authorities as trust.
-    ///
-    /// # Blocking
-    /// As [`VstpTcpClient::connect`].
-    ///
-    /// # Errors
-    /// As there; and `Config` when there are no certificates for development yet.
-    pub fn connect_tcp(addr: impl ToAddress) -> Result<Self, VstpError> {
-        let addr = addr.to_address()?;
-        let tls = if addr.is_loopback() {
-            dev::client()?
-        } else {
-            TlsClientConfig::builder().build()?
-        };
-        Self::connect_tcp_with(addr, &tls, TcpConfig::default())
-    }
-
-    /// Connects with TLS 1.3 and these settings.
-    ///
-    /// # Blocking
-    /// As [`VstpTcpClient::connect`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn connect_tcp_with(
-        addr: impl ToAddress,
-        tls: &TlsClientConfig,
-        config: TcpConfig,
-    ) -> Result<Self, VstpError> {
-        Ok(Self::new(VstpTcpClient::connect_with(addr, tls, config)?))
-    }
-
-    /// Connects in plaintext: everybody on the way can read and change the messages.
-    ///
-    /// # Blocking
-    /// As [`VstpTcpClient::connect_plain`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn connect_tcp_plain(addr: impl ToAddress, config: TcpConfig) -> Result<Self, VstpError> {
-        Ok(Self::new(VstpTcpClient::connect_plain_with(addr, config)?))
-    }
-
-    fn new(client: VstpTcpClient) -> Self {
+    pub(super) const fn new(link: Link) -> Self {
         Self {
-            client,
+            link,
             next_correlation: 1,
             inbox: VecDeque::new(),
         }
     }
 
-    /// Sends a message and does not wait for an answer.
+    /// Sends a message and does not wait for an answer. Over UDP it is sent once, and nobody knows
+    /// whether it arrives.
     ///
     /// # Blocking
-    /// Until the system has taken it; at most the write timeout.
+    /// Until the system has taken it; over TCP at most the write timeout.
     ///
     /// # Errors
-    /// `Serialization`, and as [`VstpTcpConnection::send`](crate::net::tcp::VstpTcpConnection::send).
+    /// `Serialization`, and as [`VstpTcpConnection::send`](crate::net::tcp::VstpTcpConnection::send) or
+    /// [`VstpUdpClient::send`]; over UDP also how the session ended, once it has.
     pub fn send<T: Serialize + ?Sized>(&mut self, message: &T) -> Result<(), VstpError> {
         let frame = encode(message)?;
-        self.client.send(&frame)
+        self.link.send(&frame)
     }
 
     /// Sends a message and waits until the server has accepted it.
     ///
     /// # Blocking
-    /// Until the acknowledgement; at most the timeout.
+    /// Until the acknowledgement; at most the timeout. Over UDP, if none was [set](Self::set_timeout), at
+    /// most `delivery_timeout` without progress.
     ///
     /// # Errors
     /// `Serialization`, and as
-    /// [`VstpTcpConnection::send_with_ack`](crate::net::tcp::VstpTcpConnection::send_with_ack).
+    /// [`VstpTcpConnection::send_with_ack`](crate::net::tcp::VstpTcpConnection::send_with_ack) or
+    /// [`VstpUdpClient::send_with_ack`]. After `Timeout(Ack)` over UDP it is not sent again, but it may
+    /// have arrived.
     pub fn send_with_ack<T: Serialize + ?Sized>(&mut self, message: &T) -> Result<(), VstpError> {
         let frame = encode(message)?;
-        self.client.send_with_ack(frame)
+        self.link.send_with_ack(frame)
     }
 
     /// Sends bytes as they are, without a `content-type`.
@@ -125,7 +86,7 @@ impl VstpClient {
     /// # Errors
     /// As [`send`](Self::send), but `Serialization`.
     pub fn send_raw(&mut self, payload: &[u8]) -> Result<(), VstpError> {
-        self.client.send_data(payload)
+        self.link.send_raw(payload)
     }
 
     /// Waits for the next message.
@@ -135,7 +96,8 @@ impl VstpClient {
     ///
     /// # Errors
     /// `Deserialization` when it is not a `T` (it is dropped), `ConnectionClosed` also at the
-    /// orderly end, and as [`VstpTcpConnection::recv`](crate::net::tcp::VstpTcpConnection::recv).
+    /// orderly end, `Timeout(Idle)` when the server is gone, and as
+    /// [`VstpTcpConnection::recv`](crate::net::tcp::VstpTcpConnection::recv).
     pub fn receive<T: DeserializeOwned>(&mut self) -> Result<T, VstpError> {
         decode(&self.receive_frame()?)
     }
@@ -152,15 +114,22 @@ impl VstpClient {
     }
 
     fn receive_frame(&mut self) -> Result<Frame, VstpError> {
-        if let Some(frame) = self.inbox.pop_front() {
-            return Ok(frame);
+        if let Some(kept) = self.inbox.pop_front() {
+            return kept.map_err(VstpError::ServerError);
         }
-        self.client
-            .recv()?
-            .ok_or(VstpError::ConnectionClosed(ClosedBy::Peer(None)))
+        let until = self.link.receive_deadline();
+        loop {
+            let received = self.link.receive(until);
+            // All calls are over, so every answer to one is late.
+            if !is_late(answered(&received), self.next_correlation) {
+                return received;
+            }
+        }
     }
 
-    /// Sends a request and waits for its answer; other messages are kept for `receive`.
+    /// Sends a request and waits for its answer; other messages are kept for `receive`. Over UDP the
+    /// request is sent until it is acknowledged, and so is the answer of a
+    /// [`VstpServer`](super::VstpServer); only its errors are sent once and can be lost.
     ///
     /// # Blocking
     /// Until the answer came; at most the timeout (30 s by default).
@@ -168,30 +137,42 @@ impl VstpClient {
     /// # Errors
     /// - `ServerError`: the server's handler failed; the connection stays usable.
     /// - `Timeout(Recv)`: no answer in time. One that comes later is dropped.
+    /// - `Timeout(Ack)`: over UDP, the server has not even accepted the request.
     /// - `Backpressure`: 64 other messages came first; `receive` them.
     /// - As [`send`](Self::send) and [`receive`](Self::receive).
     pub fn call<R: DeserializeOwned>(
         &mut self,
         request: &(impl Serialize + ?Sized),
     ) -> Result<R, VstpError> {
-        let id = self.next_correlation.to_string();
+        let number = self.next_correlation;
         self.next_correlation += 1;
+        let id = number.to_string();
         let frame = encode(request)?.with_header(keys::CORRELATION_ID, &id);
-        self.client.send(&frame)?;
-        let until = self.client.call_deadline();
+        let request = self.link.request(frame)?;
         loop {
-            let received = match self.client.recv_until(until) {
-                Err(VstpError::ServerError(e)) if is_late(e.correlation_id.as_deref(), &id) => {
-                    continue;
+            // Before the next one is taken, so that none is lost.
+            if self.inbox.len() == INBOX_COUNT {
+                return Err(VstpError::Backpressure);
+            }
+            let received = self.link.answer(&request);
+            let whose = answered(&received);
+            let is_mine = whose == Some(id.as_bytes());
+            if is_late(whose, number) {
+                continue;
+            }
+            match received {
+                Ok(frame) if is_mine => return decode(&frame),
+                Ok(frame) => self.inbox.push_back(Ok(frame)),
+                // The failure of a request that was sent in another way.
+                Err(VstpError::ServerError(e)) if !is_mine && e.correlation_id.is_some() => {
+                    self.inbox.push_back(Err(e));
                 }
-                other => other?,
-            };
-            let frame = received.ok_or(VstpError::ConnectionClosed(ClosedBy::Peer(None)))?;
-            match frame.header(keys::CORRELATION_ID) {
-                Some(answered) if answered == id.as_bytes() => return decode(&frame),
-                Some(answered) if is_late(Some(answered), &id) => {}
-                _ if self.inbox.len() == INBOX_COUNT => return Err(VstpError::Backpressure),
-                _ => self.inbox.push_back(frame),
+                Err(error) => {
+                    if error.is_timeout() {
+                        request.give_up();
+                    }
+                    return Err(error);
+                }
             }
         }
     }
@@ -199,44 +180,51 @@ impl VstpClient {
     /// How long `receive` and `call` wait. `None`: `receive` waits as long as the connection lives,
     /// `call` its 30 s.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
-        self.client.set_read_timeout(timeout);
-        if let Some(timeout) = timeout {
-            self.client.set_call_timeout(timeout);
+        self.link.set_timeout(timeout);
+    }
+
+    /// The client underneath, over TCP: statistics, TLS facts, frames.
+    #[must_use]
+    pub fn tcp(&mut self) -> Option<&mut VstpTcpClient> {
+        match &mut self.link {
+            Link::Tcp(client) => Some(client),
+            Link::Udp(_) => None,
         }
     }
 
-    /// The client underneath: statistics, TLS facts, frames.
+    /// The socket underneath and the session on it, over UDP: statistics, the round-trip time. Messages
+    /// that are received there do not come here.
     #[must_use]
-    pub fn tcp(&mut self) -> &mut VstpTcpClient {
-        &mut self.client
+    pub fn udp(&self) -> Option<(&VstpUdpClient, &UdpSession)> {
+        match &self.link {
+            Link::Tcp(_) => None,
+            Link::Udp(link) => Some(link.parts()),
+        }
     }
 
     /// Says goodbye and closes.
     ///
     /// # Blocking
-    /// Until the server has said goodbye; at most the close timeout (10 s).
+    /// Until the server has said goodbye; at most the close timeout (10 s), over UDP 2 s.
     ///
     /// # Errors
     /// As [`VstpTcpConnection::close`](crate::net::tcp::VstpTcpConnection::close).
     pub fn close(self) -> Result<(), VstpError> {
-        self.client.close()
+        self.link.close()
     }
 }
 
-/// Whether this answers an earlier call of ours, one that timed out.
-fn is_late(answered: Option<&[u8]>, current: &str) -> bool {
+/// The request that this answers, well or with an error.
+fn answered(received: &Result<Frame, VstpError>) -> Option<&[u8]> {
+    match received {
+        Ok(frame) => frame.header(keys::CORRELATION_ID),
+        Err(VstpError::ServerError(error)) => error.correlation_id.as_deref(),
+        Err(_) => None,
+    }
+}
+
+/// Whether this answers a call of ours before `current`, which then has timed out.
+fn is_late(answered: Option<&[u8]>, current: u64) -> bool {
     let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok()?.parse::<u64>().ok();
-    match (answered.and_then(number), number(current.as_bytes())) {
-        (Some(answered), Some(current)) => answered < current,
-        _ => false,
-    }
-}
-
-fn encode<T: Serialize + ?Sized>(message: &T) -> Result<Frame, VstpError> {
-    let payload = serde_json::to_vec(message).map_err(|e| VstpError::Serialization(Box::new(e)))?;
-    Ok(Frame::data(payload).with_header(keys::CONTENT_TYPE, JSON))
-}
-
-fn decode<T: DeserializeOwned>(frame: &Frame) -> Result<T, VstpError> {
-    serde_json::from_slice(&frame.payload).map_err(|e| VstpError::Deserialization(Box::new(e)))
+    answered.and_then(number).is_some_and(|n| n < current)
 }

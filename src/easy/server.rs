@@ -1,18 +1,21 @@
 //! [`VstpServer`]: answers serde types with serde types.
 
-use super::JSON;
+use super::handle::ServerHandle;
+use super::message;
 use crate::error::VstpError;
 use crate::net::addr::ToAddress;
 use crate::net::tls::TlsServerConfig;
-use crate::proto::{ErrorCode, keys};
-use crate::serve::{HandlerError, ServerConfig, ServerHandle, Session, VstpTcpServer};
+use crate::net::udp::UdpConfig;
+use crate::proto::ErrorCode;
+use crate::serve::{HandlerError, ServerConfig, Session, UdpPeer, VstpTcpServer, VstpUdpServer};
 use crate::wire::Frame;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::error::Error;
 use std::net::SocketAddr;
 
-/// A server for typed messages: each connection has a thread, which calls the handler and sends
-/// what it returns.
+/// A server for typed messages. Over TCP each connection has a thread, which calls the handler and
+/// sends what it returns; over UDP a few threads do it for all clients.
 ///
 /// # Example
 /// ```no_run
@@ -23,7 +26,13 @@ use std::net::SocketAddr;
 /// ```
 #[derive(Debug)]
 pub struct VstpServer {
-    server: VstpTcpServer,
+    server: Server,
+}
+
+#[derive(Debug)]
+enum Server {
+    Tcp(Box<VstpTcpServer>),
+    Udp(VstpUdpServer),
 }
 
 impl VstpServer {
@@ -56,9 +65,7 @@ impl VstpServer {
         tls: TlsServerConfig,
         config: ServerConfig,
     ) -> Result<Self, VstpError> {
-        Ok(Self {
-            server: VstpTcpServer::bind_with(addr, tls, config)?,
-        })
+        Ok(Self::tcp(VstpTcpServer::bind_with(addr, tls, config)?))
     }
 
     /// Listens in plaintext: everybody on the way can read and change the messages.
@@ -66,28 +73,69 @@ impl VstpServer {
     /// # Errors
     /// As [`VstpTcpServer::bind_plain_with`].
     pub fn bind_tcp_plain(addr: impl ToAddress, config: ServerConfig) -> Result<Self, VstpError> {
+        Ok(Self::tcp(VstpTcpServer::bind_plain_with(addr, config)?))
+    }
+
+    fn tcp(server: VstpTcpServer) -> Self {
+        Self {
+            server: Server::Tcp(Box::new(server)),
+        }
+    }
+
+    /// Binds a UDP socket. It is in plaintext: everybody on the way can read and change the messages.
+    ///
+    /// # Errors
+    /// As [`VstpUdpServer::bind`].
+    ///
+    /// # Example
+    /// ```no_run
+    /// use vstp::easy::VstpServer;
+    /// let server = VstpServer::bind_udp("127.0.0.1:7000")?;
+    /// server.serve(|numbers: Vec<i64>| Ok::<i64, String>(numbers.iter().sum()))?;
+    /// # Ok::<(), vstp::VstpError>(())
+    /// ```
+    pub fn bind_udp(addr: impl ToAddress) -> Result<Self, VstpError> {
+        Self::bind_udp_with(addr, UdpConfig::default())
+    }
+
+    /// [`bind_udp`](Self::bind_udp) with these settings.
+    ///
+    /// # Errors
+    /// As there, and `Config`.
+    pub fn bind_udp_with(addr: impl ToAddress, config: UdpConfig) -> Result<Self, VstpError> {
+        let server = VstpUdpServer::bind_with_config(addr, config)?.acknowledged_answers(true);
         Ok(Self {
-            server: VstpTcpServer::bind_plain_with(addr, config)?,
+            server: Server::Udp(server),
         })
     }
 
     /// The address that it listens at.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.server.local_addr()
+        match &self.server {
+            Server::Tcp(server) => server.local_addr(),
+            Server::Udp(server) => server.local_addr(),
+        }
     }
 
     /// A handle that shuts it down from another thread.
     #[must_use]
     pub fn handle(&self) -> ServerHandle {
-        self.server.handle()
+        match &self.server {
+            Server::Tcp(server) => server.handle().into(),
+            Server::Udp(server) => server.handle().into(),
+        }
     }
 
     /// Serves until it is shut down by a [`handle`](Self::handle).
     ///
     /// A message that is not a `T` is answered with ERR `bad-request`, an error of the handler with
     /// its text; either way the connection lives on if the request had a `correlation-id`, as those
-    /// of [`VstpClient::call`](super::VstpClient::call) have.
+    /// of [`VstpClient::call`](super::VstpClient::call) have. Over UDP it lives on in any case, and there
+    /// is no answer to what failed without one.
+    ///
+    /// Over UDP the answer to a `call` is sent until it is acknowledged; errors and all other answers are
+    /// sent once.
     ///
     /// # Blocking
     /// Until the server is shut down.
@@ -103,8 +151,14 @@ impl VstpServer {
         R: Serialize,
         E: Into<HandlerError>,
     {
-        self.server
-            .run(move |_: &Session, frame: Frame| answer(&handler, &frame))
+        match self.server {
+            Server::Tcp(server) => {
+                server.run(move |_: &Session, frame: Frame| answer(&handler, &frame))
+            }
+            Server::Udp(server) => {
+                server.run(move |_: &UdpPeer, frame: Frame| answer(&handler, &frame))
+            }
+        }
     }
 
     /// Serves in the background.
@@ -120,8 +174,14 @@ impl VstpServer {
         R: Serialize,
         E: Into<HandlerError>,
     {
-        self.server
-            .spawn(move |_: &Session, frame: Frame| answer(&handler, &frame))
+        Ok(match self.server {
+            Server::Tcp(server) => server
+                .spawn(move |_: &Session, frame: Frame| answer(&handler, &frame))?
+                .into(),
+            Server::Udp(server) => server
+                .spawn(move |_: &UdpPeer, frame: Frame| answer(&handler, &frame))?
+                .into(),
+        })
     }
 }
 
@@ -134,12 +194,17 @@ where
     R: Serialize,
     E: Into<HandlerError>,
 {
-    let message = serde_json::from_slice(&request.payload)
-        .map_err(|e| HandlerError::new(ErrorCode::BadRequest, e.to_string()))?;
+    let message = message::decode(request).map_err(|e| failed(ErrorCode::BadRequest, &e))?;
     let answer = handler(message).map_err(Into::into)?;
-    let payload = serde_json::to_vec(&answer)
-        .map_err(|e| HandlerError::new(ErrorCode::Handler, e.to_string()))?;
-    Ok(Frame::data(payload).with_header(keys::CONTENT_TYPE, JSON))
+    message::encode(&answer).map_err(|error| failed(ErrorCode::Handler, &error))
+}
+
+/// What serde says, which is what the client can use.
+fn failed(code: ErrorCode, error: &VstpError) -> HandlerError {
+    let text = error
+        .source()
+        .map_or_else(|| error.to_string(), ToString::to_string);
+    HandlerError::new(code, text)
 }
 
 #[cfg(feature = "dev-certs")]

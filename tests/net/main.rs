@@ -13,5 +13,6 @@ mod stream_faults;
 mod tls_faults;
 mod tls_peer;
 mod udp_basics;
+mod udp_easy;
 mod udp_faults;
 mod util;

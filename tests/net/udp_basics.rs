@@ -230,6 +230,12 @@ fn what_cannot_be_sent_is_refused_before_anything_leaves() {
         matches!(hello, VstpError::Datagram(SendError::ReservedType)),
         "{hello:?}"
     );
+    let answer = Frame::new(FrameType::Err).with_header("correlation-id", "1");
+    let answer = error(answer);
+    assert!(
+        matches!(answer, VstpError::Datagram(SendError::NeverAcknowledged)),
+        "{answer:?}"
+    );
     let header = error(Frame::data("").with_header("sid", "mine"));
     assert!(
         matches!(
@@ -326,6 +332,22 @@ fn f10_sockets_and_threads_end_with_their_client() {
         growth.push((threads() + files()).saturating_sub(before));
     }
     assert!(growth.iter().any(|g| *g < 40), "{growth:?}");
+}
+
+#[test]
+fn f10_a_closed_socket_gives_its_port_back_whoever_still_holds_it() {
+    let server = server();
+    let addr = server.local_addr();
+    let handle = server.spawn(|_: &UdpPeer, frame: Frame| frame).unwrap();
+    let client = client();
+    let delivery = client.start_send(Frame::data("x"), addr).unwrap();
+    delivery.wait_timeout(LONG).unwrap();
+    client.close();
+    handle.shutdown(LONG);
+    for addr in [client.local_addr(), addr] {
+        drop(UdpSocket::bind(addr).unwrap());
+    }
+    drop((delivery, handle));
 }
 
 #[test]

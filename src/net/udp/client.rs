@@ -4,11 +4,11 @@ use super::config::UdpConfig;
 use super::delivery::Delivery;
 use super::driver::{UdpStats, closed};
 use super::running::Running;
+use super::session::UdpSession;
 use crate::error::{TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
 use crate::net::clock;
 use crate::proto::datagram::Failure;
-use crate::proto::keys::Features;
 use crate::wire::Frame;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -34,36 +34,7 @@ use std::time::{Duration, Instant};
 /// ```
 #[derive(Debug)]
 pub struct VstpUdpClient {
-    running: Running,
-}
-
-/// A session with a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct UdpSession {
-    peer_addr: SocketAddr,
-    id: u128,
-    features: Features,
-}
-
-impl UdpSession {
-    /// The server's address: where to send.
-    #[must_use]
-    pub const fn peer_addr(&self) -> SocketAddr {
-        self.peer_addr
-    }
-
-    /// The number of the session.
-    #[must_use]
-    pub const fn id(&self) -> u128 {
-        self.id
-    }
-
-    /// What both sides can do.
-    #[must_use]
-    pub const fn features(&self) -> &Features {
-        &self.features
-    }
+    pub(super) running: Running,
 }
 
 impl VstpUdpClient {
@@ -95,7 +66,20 @@ impl VstpUdpClient {
     /// # Errors
     /// As [`bind`](Self::bind) and [`connect`](Self::connect).
     pub fn connect_to(server: impl ToAddress) -> Result<(Self, UdpSession), VstpError> {
-        let config = UdpConfig::default();
+        Self::connect_to_with_config(server, UdpConfig::default())
+    }
+
+    /// [`connect_to`](Self::connect_to) with these settings.
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there, and `Config`.
+    pub fn connect_to_with_config(
+        server: impl ToAddress,
+        config: UdpConfig,
+    ) -> Result<(Self, UdpSession), VstpError> {
         let server = first(server, config.endpoint.handshake_timeout)?;
         let any = match server {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
@@ -132,15 +116,15 @@ impl VstpUdpClient {
             }
             Some(how) => how?,
         }
-        let core = driver.lock();
-        let session = core.endpoint.session(peer);
-        session.map_or(Err(closed()), |(id, features)| {
-            Ok(UdpSession {
-                peer_addr: peer,
-                id,
-                features: features.clone(),
-            })
-        })
+        self.session(peer).ok_or_else(closed)
+    }
+
+    /// The session with this address, while it is open.
+    #[must_use]
+    pub fn session(&self, with: SocketAddr) -> Option<UdpSession> {
+        let core = self.running.driver.lock();
+        let (id, features) = core.endpoint.session(with)?;
+        Some(UdpSession::new(with, id, features.clone()))
     }
 
     /// Ends the session with this address: what is on its way is given up, the server is told.
@@ -199,9 +183,7 @@ impl VstpUdpClient {
     /// # Ok::<(), vstp::VstpError>(())
     /// ```
     pub fn start_send(&self, frame: Frame, to: SocketAddr) -> Result<Delivery, VstpError> {
-        let driver = &self.running.driver;
-        let token = driver.start_send(frame, to)?;
-        Ok(Delivery::new(driver, token))
+        Delivery::start(&self.running.driver, frame, to)
     }
 
     /// Waits until every acknowledged send of this socket has ended.

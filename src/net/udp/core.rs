@@ -4,10 +4,13 @@ use super::config::UdpConfig;
 use crate::proto::datagram::{Endpoint, Event, Failure, IdMap, Token};
 use crate::wire::Frame;
 use crossbeam_channel::Sender;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
+
+/// Ends of sessions that are remembered.
+const ENDED_COUNT: usize = 16;
 
 /// A message that arrived.
 #[derive(Debug)]
@@ -49,6 +52,8 @@ pub(super) struct Core {
     pub(super) gather_until: Option<Instant>,
     /// What became of `connect`, until it is asked.
     connected: HashMap<SocketAddr, Result<(), Failure>>,
+    /// How the last sessions ended.
+    ended: VecDeque<(SocketAddr, Failure)>,
     /// Until when the timer thread sleeps; `None` while it is awake.
     pub(super) armed: Option<Instant>,
     pub(super) timer_sleeps: bool,
@@ -69,6 +74,7 @@ impl Core {
             gathered: 0,
             gather_until: None,
             connected: HashMap::new(),
+            ended: VecDeque::new(),
             armed: None,
             timer_sleeps: false,
             waiters: 0,
@@ -119,7 +125,10 @@ impl Core {
                 Event::ConnectFailed { peer, failure } => {
                     self.connected.insert(peer, Err(failure));
                 }
-                Event::Closed { .. } => {}
+                Event::Closed { peer, by } => {
+                    self.ended.truncate(ENDED_COUNT - 1);
+                    self.ended.push_front((peer, by));
+                }
             }
         }
         count
@@ -182,6 +191,13 @@ impl Core {
     /// What became of `connect`.
     pub(super) fn take_connected(&mut self, peer: SocketAddr) -> Option<Result<(), Failure>> {
         self.connected.remove(&peer)
+    }
+
+    /// How the last session with this address ended, unless many have since then.
+    #[cfg(all(feature = "tls", feature = "json"))]
+    pub(super) fn how_ended(&self, peer: SocketAddr) -> Option<Failure> {
+        let mut ended = self.ended.iter();
+        ended.find(|(with, _)| *with == peer).map(|(_, by)| *by)
     }
 
     pub(super) fn has_room(&self, config: &UdpConfig, len: usize) -> bool {

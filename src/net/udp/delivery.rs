@@ -4,6 +4,8 @@ use super::driver::{Driver, closed};
 use crate::error::{TimeoutKind, VstpError};
 use crate::net::clock;
 use crate::proto::datagram::{Progress, Token};
+use crate::wire::Frame;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,15 +15,21 @@ use std::time::{Duration, Instant};
 #[must_use = "dropping it is allowed, but then only `flush` tells whether the message arrived"]
 pub struct Delivery {
     driver: Arc<Driver>,
-    token: Token,
+    pub(super) token: Token,
 }
 
 impl Delivery {
-    pub(super) fn new(driver: &Arc<Driver>, token: Token) -> Self {
-        Self {
+    /// Begins an acknowledged send.
+    pub(crate) fn start(
+        driver: &Arc<Driver>,
+        frame: Frame,
+        to: SocketAddr,
+    ) -> Result<Self, VstpError> {
+        let token = driver.start_send(frame, to)?;
+        Ok(Self {
             driver: Arc::clone(driver),
             token,
-        }
+        })
     }
 
     /// Waits until the message was acknowledged.

@@ -407,6 +407,26 @@ impl Driver {
         ended.map_or_else(|| Err(closed()), |how| how.map_err(VstpError::from))
     }
 
+    /// Begins a send that is repeated until it is acknowledged, and that nobody asks about; sends once
+    /// where the queue has no room, and so never waits.
+    pub(crate) fn send_assured(&self, frame: Frame, to: SocketAddr) -> Result<(), VstpError> {
+        let mut core = self.lock();
+        if !core.has_room(&self.config, frame.payload.len()) {
+            drop(core);
+            return self.send(&frame, to);
+        }
+        if core.closed {
+            return Err(closed());
+        }
+        let len = frame.payload.len();
+        let token = core.endpoint.send_with_ack(clock::now(), to, frame)?;
+        core.send_began(token, len);
+        core.forget(token);
+        drop(core);
+        self.transmit();
+        Ok(())
+    }
+
     pub(crate) const fn read_timeout(&self) -> Option<Duration> {
         self.config.read_timeout
     }
@@ -449,6 +469,8 @@ impl Driver {
         self.timer.notify_all();
         self.turn.close();
         self.socket.wake();
+        // Waits for calls that are in the system; they have just been woken.
+        self.socket.close();
     }
 }
 

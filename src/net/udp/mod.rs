@@ -14,19 +14,23 @@
 //! on them.
 //!
 //! Locks, in the order in which they may be taken: the turn to read (`turn`), the protocol (`core`). Neither is held
-//! across a system call on the socket.
+//! across a system call on the socket. Around the socket itself there is a lock that is written only to close it.
 
 mod client;
 mod config;
 pub(crate) mod core;
 mod delivery;
 pub(crate) mod driver;
+#[cfg(all(feature = "tls", feature = "json"))]
+mod in_session;
 pub(crate) mod running;
+mod session;
 mod socket;
 mod turn;
 
+pub use client::VstpUdpClient;
 pub(crate) use client::first as resolve_first;
-pub use client::{UdpSession, VstpUdpClient};
 pub use config::UdpConfig;
 pub use delivery::Delivery;
 pub use driver::UdpStats;
+pub use session::UdpSession;

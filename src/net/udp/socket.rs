@@ -8,6 +8,7 @@ use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, SockRef, Type};
 use std::io::{self, IoSliceMut};
 use std::net::{Shutdown, SocketAddr, UdpSocket};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 /// How long a receive call stays in the system before it looks whether the socket was closed.
@@ -18,7 +19,9 @@ const BUFFER_LEN: usize = 65_536;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Socket {
-    io: UdpSocket,
+    /// `None` once closed. Every call reads it; it is written once, when nobody begins a call any more and
+    /// those in the system have been woken.
+    io: RwLock<Option<UdpSocket>>,
     state: UdpSocketState,
     local_addr: SocketAddr,
     spin: Duration,
@@ -80,7 +83,7 @@ impl Socket {
         io.set_write_timeout(Some(Duration::from_secs(1)))?;
         let local_addr = io.local_addr()?;
         Ok(Self {
-            io,
+            io: RwLock::new(Some(io)),
             state,
             local_addr,
             spin: config.spin,
@@ -98,8 +101,10 @@ impl Socket {
 
     /// Sends datagrams of `segment_len` bytes, the last maybe shorter.
     pub(super) fn send(&self, to: SocketAddr, bytes: &[u8], segment_len: usize) -> io::Result<()> {
+        let open = self.open();
+        let io = open.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         if bytes.len() <= segment_len {
-            return self.io.send_to(bytes, to).map(|_| ());
+            return io.send_to(bytes, to).map(|_| ());
         }
         let transmit = Transmit {
             destination: to,
@@ -108,11 +113,11 @@ impl Socket {
             segment_size: Some(segment_len),
             src_ip: None,
         };
-        let sent = self.state.try_send(UdpSockRef::from(&self.io), &transmit);
+        let sent = self.state.try_send(UdpSockRef::from(io), &transmit);
         if sent.is_err() && self.state.max_gso_segments() == 1 {
             // The system has just found that it cannot do this; one by one then.
             for datagram in bytes.chunks(segment_len) {
-                self.io.send_to(datagram, to)?;
+                io.send_to(datagram, to)?;
             }
             return Ok(());
         }
@@ -126,18 +131,20 @@ impl Socket {
         wait: Duration,
     ) -> io::Result<Option<Received<'a>>> {
         let wait = wait.clamp(Duration::from_micros(1), TICK);
+        let open = self.open();
+        let io = open.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         if !self.spin.is_zero() {
-            self.spin(wait);
+            self.spin(io, wait);
         }
         if wait != buffer.timeout {
-            self.io.set_read_timeout(Some(wait))?;
+            io.set_read_timeout(Some(wait))?;
             buffer.timeout = wait;
         }
         let mut meta = [RecvMeta::default()];
         let mut slices = [IoSliceMut::new(&mut buffer.bytes)];
         let got = self
             .state
-            .recv(UdpSockRef::from(&self.io), &mut slices, &mut meta);
+            .recv(UdpSockRef::from(io), &mut slices, &mut meta);
         let [meta] = meta;
         match got {
             Ok(0) => Ok(None),
@@ -160,7 +167,7 @@ impl Socket {
 
     /// Asks for datagrams without sleeping, for the configured time at most.
     #[cfg(unix)]
-    fn spin(&self, wait: Duration) {
+    fn spin(&self, io: &UdpSocket, wait: Duration) {
         use rustix::event::{PollFd, PollFlags, poll};
         let Some(until) = clock::after(self.spin.min(wait)) else {
             return;
@@ -169,7 +176,7 @@ impl Socket {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        let mut fds = [PollFd::new(&self.io, PollFlags::IN)];
+        let mut fds = [PollFd::new(io, PollFlags::IN)];
         while poll(&mut fds, Some(&now)) == Ok(0) && clock::now() < until {
             // The other end may need this very core.
             std::thread::yield_now();
@@ -177,12 +184,23 @@ impl Socket {
     }
 
     #[cfg(not(unix))]
-    fn spin(&self, _wait: Duration) {
+    fn spin(&self, _io: &UdpSocket, _wait: Duration) {
         // Asking without waiting needs the socket in another mode; here the call sleeps at once.
     }
 
     /// Wakes whoever is in [`Self::recv`]. Where the system does not, a tick does.
     pub(super) fn wake(&self) {
-        let _ = SockRef::from(&self.io).shutdown(Shutdown::Both);
+        if let Some(io) = &*self.open() {
+            let _ = SockRef::from(io).shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Gives the port back, whoever still holds a part of this socket.
+    pub(super) fn close(&self) {
+        *self.io.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn open(&self) -> RwLockReadGuard<'_, Option<UdpSocket>> {
+        self.io.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -121,6 +121,9 @@ pub enum SendError {
     /// A frame type that only the transport sends.
     #[error("frames of this type are sent by the transport alone")]
     ReservedType,
+    /// ERR is never acknowledged; it can only be sent once.
+    #[error("an error is never acknowledged")]
+    NeverAcknowledged,
     /// The address has no session and has not sent enough to be answered with this much.
     #[error("the address has no session and may not be sent so much")]
     AnswerLimit,

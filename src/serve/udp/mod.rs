@@ -8,19 +8,19 @@ mod worker;
 pub use handle::UdpServerHandle;
 pub use peer::UdpPeer;
 
-use super::lifecycle::Lifecycle;
 use super::reply::IntoReply;
 use crate::error::{TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
 use crate::net::clock;
+use crate::net::udp::driver::Driver;
 use crate::net::udp::running::Running;
-use crate::net::udp::{UdpConfig, UdpStats, resolve_first};
+use crate::net::udp::{Delivery, UdpConfig, UdpStats, resolve_first};
 use crate::wire::Frame;
-use serving::Serving;
+use serving::Unserved;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use worker::{DynHandler, spawn_workers};
+use worker::{Work, spawn_workers};
 
 /// A server for frames in datagrams. They are not encrypted.
 ///
@@ -28,8 +28,9 @@ use worker::{DynHandler, spawn_workers};
 /// [`recv`](Self::recv) and [`send`](Self::send) in a loop of your own.
 #[derive(Debug)]
 pub struct VstpUdpServer {
-    running: Arc<Running>,
+    unserved: Unserved,
     workers: usize,
+    acknowledged_answers: bool,
 }
 
 impl VstpUdpServer {
@@ -50,8 +51,9 @@ impl VstpUdpServer {
         let addr = resolve_first(addr, config.endpoint.handshake_timeout)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
-            running: Arc::new(Running::start(addr, config, true)?),
+            unserved: Unserved::new(Running::start(addr, config, true)?),
             workers: (4 * cores).min(64),
+            acknowledged_answers: false,
         })
     }
 
@@ -62,10 +64,29 @@ impl VstpUdpServer {
         self
     }
 
+    /// Whether an answer to a request with a `correlation-id` is sent, in a session, until the client has
+    /// acknowledged it. Default: no, each answer is sent once. Sent once in either case are errors, which
+    /// are never acknowledged, and answers that find the send queue full: no client makes workers wait.
+    #[must_use]
+    pub const fn acknowledged_answers(mut self, on: bool) -> Self {
+        self.acknowledged_answers = on;
+        self
+    }
+
+    fn driver(&self) -> &Arc<Driver> {
+        &self.unserved.serving().running.driver
+    }
+
+    /// A handle that shuts it down from another thread.
+    #[must_use]
+    pub fn handle(&self) -> UdpServerHandle {
+        UdpServerHandle::new(Arc::clone(self.unserved.serving()))
+    }
+
     /// The address that it is bound to.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.running.driver.local_addr()
+        self.driver().local_addr()
     }
 
     /// Waits for the next message, and where it came from.
@@ -77,7 +98,7 @@ impl VstpUdpServer {
     /// `Timeout(Recv)`, or `ConnectionClosed(Local)`. A bad datagram is never an error; it is counted
     /// in [`stats`](Self::stats).
     pub fn recv(&self) -> Result<(Frame, SocketAddr), VstpError> {
-        let timeout = self.running.driver.read_timeout();
+        let timeout = self.driver().read_timeout();
         self.recv_until(timeout.and_then(clock::after))
     }
 
@@ -96,7 +117,7 @@ impl VstpUdpServer {
         &self,
         until: Option<std::time::Instant>,
     ) -> Result<(Frame, SocketAddr), VstpError> {
-        match self.running.driver.recv(until)? {
+        match self.driver().recv(until)? {
             Some(incoming) => Ok((incoming.frame, incoming.from)),
             None => Err(VstpError::Timeout(TimeoutKind::Recv)),
         }
@@ -108,7 +129,7 @@ impl VstpUdpServer {
     /// # Errors
     /// `Encode`, `FrameTooLarge`, `Datagram`, or `ConnectionClosed(Local)`.
     pub fn send(&self, frame: &Frame, to: SocketAddr) -> Result<(), VstpError> {
-        self.running.driver.send(frame, to)
+        self.driver().send(frame, to)
     }
 
     /// Sends a frame, again and again until the peer has acknowledged it.
@@ -120,20 +141,32 @@ impl VstpUdpServer {
     /// As [`send`](Self::send), and `Timeout(Ack)`, or `ConnectionClosed` or `Timeout(Idle)` when the
     /// session ended.
     pub fn send_with_ack(&self, frame: Frame, to: SocketAddr) -> Result<(), VstpError> {
-        self.running.driver.send_with_ack(frame, to)
+        self.driver().send_with_ack(frame, to)
+    }
+
+    /// Begins what [`send_with_ack`](Self::send_with_ack) does and returns at once.
+    ///
+    /// # Blocking
+    /// While the send queue is full.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn start_send(&self, frame: Frame, to: SocketAddr) -> Result<Delivery, VstpError> {
+        Delivery::start(self.driver(), frame, to)
     }
 
     /// What the socket has done so far.
     #[must_use]
     pub fn stats(&self) -> UdpStats {
-        self.running.driver.stats()
+        self.driver().stats()
     }
 
-    /// Serves until a [handle](Self::spawn) shuts it down.
+    /// Serves until a [handle](Self::handle) shuts it down.
     ///
     /// The handler gets each message with the [`UdpPeer`] that it came from. It may answer nothing
-    /// (`()`), a frame, several (`Vec<Frame>`), or an error; see [`IntoReply`]. Answers are sent once,
-    /// the request's `correlation-id` is copied to them. It runs on several threads at once.
+    /// (`()`), a frame, several (`Vec<Frame>`), or an error; see [`IntoReply`]. Answers are sent once
+    /// unless [told otherwise](Self::acknowledged_answers), the request's `correlation-id` is copied to
+    /// them. It runs on several threads at once.
     ///
     /// # Blocking
     /// Until the server is shut down.
@@ -173,10 +206,12 @@ impl VstpUdpServer {
         F: Fn(&UdpPeer, Frame) -> R + Send + Sync + 'static,
         R: IntoReply,
     {
-        let handler: Arc<DynHandler> =
-            Arc::new(move |peer, frame| handler(peer, frame).into_reply());
-        let serving = Arc::new(Serving::new(self.running, Lifecycle::new()));
-        spawn_workers(&serving, self.workers, &handler)?;
+        let work = Work {
+            handler: Box::new(move |peer, frame| handler(peer, frame).into_reply()),
+            acknowledged_answers: self.acknowledged_answers,
+        };
+        let serving = self.unserved.begin();
+        spawn_workers(&serving, self.workers, &Arc::new(work))?;
         Ok(UdpServerHandle::new(serving))
     }
 }

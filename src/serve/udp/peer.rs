@@ -43,6 +43,11 @@ impl UdpPeer {
         self.driver.send(frame, self.addr)
     }
 
+    /// Begins a send that is repeated until it is acknowledged; never waits.
+    pub(super) fn send_assured(&self, frame: Frame) -> Result<(), VstpError> {
+        self.driver.send_assured(frame, self.addr)
+    }
+
     /// Sends it a frame until it has acknowledged it.
     ///
     /// # Blocking

@@ -21,7 +21,7 @@ thread_local! {
 /// A UDP server at work.
 #[derive(Debug)]
 pub(super) struct Serving {
-    pub(super) running: Arc<Running>,
+    pub(super) running: Running,
     pub(super) lifecycle: Lifecycle,
     /// Handlers that are running now.
     pub(super) busy: AtomicUsize,
@@ -72,7 +72,7 @@ impl Signal {
 }
 
 impl Serving {
-    pub(super) fn new(running: Arc<Running>, lifecycle: Lifecycle) -> Self {
+    fn new(running: Running, lifecycle: Lifecycle) -> Self {
         Self {
             running,
             lifecycle,
@@ -84,8 +84,11 @@ impl Serving {
         }
     }
 
+    /// Whether nobody works on messages, or could.
     fn is_quiet(&self) -> bool {
-        self.busy.load(Ordering::Acquire) == 0 && self.running.driver.inbox_is_empty()
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.is_empty()
+            || (self.busy.load(Ordering::Acquire) == 0 && self.running.driver.inbox_is_empty())
     }
 
     /// Waits for the handlers, says goodbye, closes the socket, joins the threads.
@@ -114,5 +117,40 @@ impl Serving {
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
         self.lifecycle.close();
         report
+    }
+}
+
+/// A server without workers: dropping it closes the socket, whatever handles there still are.
+#[derive(Debug)]
+pub(super) struct Unserved {
+    serving: Arc<Serving>,
+    begun: bool,
+}
+
+impl Unserved {
+    pub(super) fn new(running: Running) -> Self {
+        Self {
+            serving: Arc::new(Serving::new(running, Lifecycle::new())),
+            begun: false,
+        }
+    }
+
+    pub(super) const fn serving(&self) -> &Arc<Serving> {
+        &self.serving
+    }
+
+    /// From here on workers keep it.
+    pub(super) fn begin(mut self) -> Arc<Serving> {
+        self.begun = true;
+        Arc::clone(&self.serving)
+    }
+}
+
+impl Drop for Unserved {
+    fn drop(&mut self) {
+        if !self.begun {
+            self.serving.running.close(clock::now());
+            self.serving.lifecycle.close();
+        }
     }
 }

@@ -9,23 +9,30 @@ use crate::net::udp::core::Incoming;
 use crate::proto::ErrorCode;
 use crate::proto::keys;
 use crate::proto::session::error_frame;
-use crate::wire::Frame;
+use crate::wire::{Frame, FrameType};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// The handler, without its own type.
-pub(super) type DynHandler = dyn Fn(&UdpPeer, Frame) -> Reply + Send + Sync;
+type DynHandler = dyn Fn(&UdpPeer, Frame) -> Reply + Send + Sync;
+
+/// What the workers do.
+pub(super) struct Work {
+    pub(super) handler: Box<DynHandler>,
+    /// Whether answers to requests are sent until they are acknowledged.
+    pub(super) acknowledged_answers: bool,
+}
 
 /// Until the socket is closed.
-fn run(serving: &Serving, handler: &DynHandler) {
+fn run(serving: &Serving, work: &Work) {
     let driver = &serving.running.driver;
     loop {
         match driver.next_message(Duration::from_secs(1)) {
             Ok(Some(incoming)) => {
                 serving.busy.fetch_add(1, Ordering::AcqRel);
-                serve(serving, handler, incoming);
+                serve(serving, work, incoming);
                 serving.busy.fetch_sub(1, Ordering::AcqRel);
                 serving.ended.notify();
             }
@@ -37,7 +44,7 @@ fn run(serving: &Serving, handler: &DynHandler) {
     }
 }
 
-fn serve(serving: &Serving, handler: &DynHandler, incoming: Incoming) {
+fn serve(serving: &Serving, work: &Work, incoming: Incoming) {
     let driver = &serving.running.driver;
     let Incoming {
         from,
@@ -47,12 +54,13 @@ fn serve(serving: &Serving, handler: &DynHandler, incoming: Incoming) {
     let request = frame.header(keys::CORRELATION_ID).map(<[u8]>::to_vec);
     let peer = UdpPeer::new(driver, from, session);
     // The handler's state after a panic is the handler's business; nothing of ours is in it.
-    let reply = catch_unwind(AssertUnwindSafe(|| handler(&peer, frame)));
+    let reply = catch_unwind(AssertUnwindSafe(|| (work.handler)(&peer, frame)));
     let reply = reply.unwrap_or_else(|_| {
         serving.panics.fetch_add(1, Ordering::Relaxed);
         Reply::Error(HandlerError::new(ErrorCode::Handler, "the handler failed"))
     });
-    let send = |frame: Frame| answer(&peer, frame, request.as_deref());
+    let assured = work.acknowledged_answers && request.is_some() && session.is_some();
+    let send = |frame: Frame| answer(&peer, frame, request.as_deref(), assured);
     match reply {
         Reply::None => {}
         Reply::One(frame) => send(frame),
@@ -64,11 +72,16 @@ fn serve(serving: &Serving, handler: &DynHandler, incoming: Incoming) {
     }
 }
 
-fn answer(peer: &UdpPeer, mut frame: Frame, request: Option<&[u8]>) {
+fn answer(peer: &UdpPeer, mut frame: Frame, request: Option<&[u8]>, assured: bool) {
     if let (Some(id), None) = (request, frame.header(keys::CORRELATION_ID)) {
         frame = frame.with_header(keys::CORRELATION_ID, id);
     }
-    let size = match peer.send(&frame) {
+    // ERR is never acknowledged (spec 4.2).
+    let send = |frame: Frame| match assured && frame.typ != FrameType::Err {
+        true => peer.send_assured(frame),
+        false => peer.send(&frame),
+    };
+    let size = match send(frame) {
         Ok(()) => return,
         Err(VstpError::FrameTooLarge { size, .. }) => size,
         Err(error) => {
@@ -78,7 +91,7 @@ fn answer(peer: &UdpPeer, mut frame: Frame, request: Option<&[u8]>) {
     };
     let text = format!("the answer has {size} bytes");
     let refusal = error_frame(ErrorCode::TooLarge, &text, request);
-    if let Some(error) = request.and_then(|_| peer.send(&refusal).err()) {
+    if let Some(error) = request.and_then(|_| send(refusal).err()) {
         log::debug!("the answer to {} was not sent: {error}", peer.peer_addr());
     }
 }
@@ -87,16 +100,16 @@ fn answer(peer: &UdpPeer, mut frame: Frame, request: Option<&[u8]>) {
 pub(super) fn spawn_workers(
     serving: &Arc<Serving>,
     count: usize,
-    handler: &Arc<DynHandler>,
+    work: &Arc<Work>,
 ) -> Result<(), VstpError> {
     for number in 0..count {
-        let (mine, handler) = (Arc::clone(serving), Arc::clone(handler));
+        let (mine, work) = (Arc::clone(serving), Arc::clone(work));
         let thread = std::thread::Builder::new()
             .name(format!("vstp-udp-{number}"))
             .stack_size(256 * 1024)
             .spawn(move || {
                 IS_WORKER.set(true);
-                run(&mine, &*handler);
+                run(&mine, &work);
             });
         match thread {
             Ok(thread) => serving

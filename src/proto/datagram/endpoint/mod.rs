@@ -273,6 +273,10 @@ impl Endpoint {
         to: SocketAddr,
         frame: Frame,
     ) -> Result<Token, SendError> {
+        if frame.typ == FrameType::Err {
+            // With REQ_ACK its receiver drops it (spec 4.2).
+            return Err(SendError::NeverAcknowledged);
+        }
         let now = self.clamp(now);
         let index = self.peer_for(now, to);
         let (envelope, limits) = self.envelope(index, true);

@@ -1,0 +1,102 @@
+//! How a [`VstpClient`] comes to its transport.
+
+use super::client::VstpClient;
+use super::link::{Link, UdpLink};
+use crate::error::VstpError;
+use crate::net::addr::ToAddress;
+use crate::net::tcp::{TcpConfig, VstpTcpClient};
+use crate::net::tls::{TlsClientConfig, dev};
+use crate::net::udp::UdpConfig;
+
+impl VstpClient {
+    /// Connects with TLS 1.3: to a loopback address with the certificates for development, else
+    /// with the public authorities as trust.
+    ///
+    /// # Blocking
+    /// As [`VstpTcpClient::connect`].
+    ///
+    /// # Errors
+    /// As there; and `Config` when there are no certificates for development yet.
+    pub fn connect_tcp(addr: impl ToAddress) -> Result<Self, VstpError> {
+        let addr = addr.to_address()?;
+        let tls = if addr.is_loopback() {
+            dev::client()?
+        } else {
+            TlsClientConfig::builder().build()?
+        };
+        Self::connect_tcp_with(addr, &tls, TcpConfig::default())
+    }
+
+    /// Connects with TLS 1.3 and these settings.
+    ///
+    /// # Blocking
+    /// As [`VstpTcpClient::connect`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn connect_tcp_with(
+        addr: impl ToAddress,
+        tls: &TlsClientConfig,
+        config: TcpConfig,
+    ) -> Result<Self, VstpError> {
+        Ok(Self::tcp_client(VstpTcpClient::connect_with(
+            addr, tls, config,
+        )?))
+    }
+
+    /// Connects in plaintext: everybody on the way can read and change the messages.
+    ///
+    /// # Blocking
+    /// As [`VstpTcpClient::connect_plain`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn connect_tcp_plain(addr: impl ToAddress, config: TcpConfig) -> Result<Self, VstpError> {
+        Ok(Self::tcp_client(VstpTcpClient::connect_plain_with(
+            addr, config,
+        )?))
+    }
+
+    /// Opens a session over UDP, from a port that the system chooses. It is in plaintext: everybody on
+    /// the way can read and change the messages.
+    ///
+    /// # Blocking
+    /// Until the server has welcomed this client; at most 10 s.
+    ///
+    /// # Errors
+    /// As [`VstpUdpClient::connect`](crate::net::udp::VstpUdpClient::connect): `Timeout(Handshake)` when nobody answers.
+    ///
+    /// # Example
+    /// ```
+    /// use vstp::easy::{VstpClient, VstpServer};
+    /// let server = VstpServer::bind_udp("127.0.0.1:0")?;
+    /// let addr = server.local_addr();
+    /// let handle = server.spawn(|numbers: Vec<i64>| Ok::<i64, String>(numbers.iter().sum()))?;
+    ///
+    /// let mut client = VstpClient::connect_udp(addr)?;
+    /// let sum: i64 = client.call(&[1, 2, 3])?;
+    /// assert_eq!(sum, 6);
+    /// client.close()?;
+    /// handle.shutdown(std::time::Duration::from_secs(1));
+    /// # Ok::<(), vstp::VstpError>(())
+    /// ```
+    pub fn connect_udp(addr: impl ToAddress) -> Result<Self, VstpError> {
+        Self::connect_udp_with(addr, UdpConfig::default())
+    }
+
+    /// [`connect_udp`](Self::connect_udp) with these settings.
+    ///
+    /// # Blocking
+    /// As there; at most for `handshake_timeout`.
+    ///
+    /// # Errors
+    /// As there, and `Config`.
+    pub fn connect_udp_with(addr: impl ToAddress, config: UdpConfig) -> Result<Self, VstpError> {
+        let link = UdpLink::connect(addr, config)?;
+        Ok(Self::new(Link::Udp(Box::new(link))))
+    }
+
+    fn tcp_client(client: VstpTcpClient) -> Self {
+        Self::new(Link::Tcp(Box::new(client)))
+    }
+}

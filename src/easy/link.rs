@@ -1,0 +1,206 @@
+//! [`Link`]: what carries the messages of a client, TCP or UDP, with the same calls.
+
+use crate::error::{ClosedBy, RemoteError, TimeoutKind, VstpError};
+use crate::net::addr::ToAddress;
+use crate::net::clock;
+use crate::net::tcp::VstpTcpClient;
+use crate::net::udp::{Delivery, UdpConfig, UdpSession, VstpUdpClient};
+use crate::proto::{ErrorCode, keys};
+use crate::wire::{Frame, FrameType};
+use std::time::{Duration, Instant};
+
+/// How long `call` waits over UDP, the default over TCP too.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(super) enum Link {
+    Tcp(Box<VstpTcpClient>),
+    Udp(Box<UdpLink>),
+}
+
+/// A request that waits for its answer.
+#[derive(Debug)]
+pub(super) struct Request {
+    until: Option<Instant>,
+    /// Over UDP: its way to the server.
+    delivery: Option<Delivery>,
+}
+
+impl Request {
+    /// Nobody waits for the answer any more, so it is not sent again.
+    pub(super) fn give_up(self) {
+        if let Some(delivery) = self.delivery {
+            delivery.cancel();
+        }
+    }
+}
+
+impl Link {
+    pub(super) fn send(&mut self, frame: &Frame) -> Result<(), VstpError> {
+        match self {
+            Self::Tcp(client) => client.send(frame),
+            Self::Udp(link) => link.send(frame),
+        }
+    }
+
+    pub(super) fn send_raw(&mut self, payload: &[u8]) -> Result<(), VstpError> {
+        match self {
+            Self::Tcp(client) => client.send_data(payload),
+            Self::Udp(link) => link.send(&Frame::data(payload)),
+        }
+    }
+
+    pub(super) fn send_with_ack(&mut self, frame: Frame) -> Result<(), VstpError> {
+        match self {
+            Self::Tcp(client) => client.send_with_ack(frame),
+            Self::Udp(link) => link.send_with_ack(frame),
+        }
+    }
+
+    /// Sends a frame that is to be answered.
+    pub(super) fn request(&mut self, frame: Frame) -> Result<Request, VstpError> {
+        match self {
+            Self::Tcp(client) => {
+                client.send(&frame)?;
+                Ok(Request {
+                    until: client.call_deadline(),
+                    delivery: None,
+                })
+            }
+            Self::Udp(link) => link.request(frame),
+        }
+    }
+
+    /// The next message while a request waits; ERR is an error.
+    pub(super) fn answer(&mut self, request: &Request) -> Result<Frame, VstpError> {
+        match self {
+            Self::Tcp(client) => in_session(client.recv_until(request.until)?),
+            Self::Udp(link) => link.receive(request.delivery.as_ref(), request.until),
+        }
+    }
+
+    /// Until when a `receive` that begins now waits.
+    pub(super) fn receive_deadline(&self) -> Option<Instant> {
+        match self {
+            // It knows its read timeout itself.
+            Self::Tcp(_) => None,
+            Self::Udp(link) => link.timeout.and_then(clock::after),
+        }
+    }
+
+    /// The next message; ERR is an error.
+    pub(super) fn receive(&mut self, until: Option<Instant>) -> Result<Frame, VstpError> {
+        match self {
+            Self::Tcp(client) => in_session(client.recv()?),
+            Self::Udp(link) => link.receive(None, until),
+        }
+    }
+
+    pub(super) fn set_timeout(&mut self, timeout: Option<Duration>) {
+        match self {
+            Self::Tcp(client) => {
+                client.set_read_timeout(timeout);
+                if let Some(timeout) = timeout {
+                    client.set_call_timeout(timeout);
+                }
+            }
+            Self::Udp(link) => link.timeout = timeout,
+        }
+    }
+
+    pub(super) fn close(self) -> Result<(), VstpError> {
+        match self {
+            Self::Tcp(client) => client.close(),
+            Self::Udp(link) => {
+                link.client.close();
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The orderly end is an error here: whoever receives wants a message.
+fn in_session(received: Option<Frame>) -> Result<Frame, VstpError> {
+    received.ok_or(VstpError::ConnectionClosed(ClosedBy::Peer(None)))
+}
+
+/// A socket with one session.
+#[derive(Debug)]
+pub(super) struct UdpLink {
+    client: VstpUdpClient,
+    session: UdpSession,
+    timeout: Option<Duration>,
+}
+
+impl UdpLink {
+    pub(super) fn connect(addr: impl ToAddress, config: UdpConfig) -> Result<Self, VstpError> {
+        let timeout = config.read_timeout;
+        let (client, session) = VstpUdpClient::connect_to_with_config(addr, config)?;
+        Ok(Self {
+            client,
+            session,
+            timeout,
+        })
+    }
+
+    pub(super) const fn parts(&self) -> (&VstpUdpClient, &UdpSession) {
+        (&self.client, &self.session)
+    }
+
+    fn send(&self, frame: &Frame) -> Result<(), VstpError> {
+        // Without a session the socket would send it as a stranger's.
+        self.client.check_session(&self.session)?;
+        self.client.send(frame, self.session.peer_addr())
+    }
+
+    fn start_send(&self, frame: Frame) -> Result<Delivery, VstpError> {
+        self.client.check_session(&self.session)?;
+        self.client.start_send(frame, self.session.peer_addr())
+    }
+
+    fn send_with_ack(&self, frame: Frame) -> Result<(), VstpError> {
+        let delivery = self.start_send(frame)?;
+        let Some(timeout) = self.timeout else {
+            return delivery.wait();
+        };
+        match delivery.wait_timeout(timeout) {
+            Err(VstpError::Timeout(TimeoutKind::Send)) => {
+                delivery.cancel();
+                Err(VstpError::Timeout(TimeoutKind::Ack))
+            }
+            how => how,
+        }
+    }
+
+    fn request(&self, frame: Frame) -> Result<Request, VstpError> {
+        let until = clock::after(self.timeout.unwrap_or(CALL_TIMEOUT));
+        Ok(Request {
+            until,
+            delivery: Some(self.start_send(frame)?),
+        })
+    }
+
+    fn receive(
+        &self,
+        request: Option<&Delivery>,
+        until: Option<Instant>,
+    ) -> Result<Frame, VstpError> {
+        let received = self.client.recv_in(&self.session, request, until)?;
+        let Some(frame) = received else {
+            let accepted = request.is_none_or(Delivery::is_done);
+            let kind = if accepted {
+                TimeoutKind::Recv
+            } else {
+                TimeoutKind::Ack
+            };
+            return Err(VstpError::Timeout(kind));
+        };
+        if frame.typ != FrameType::Err {
+            return Ok(frame);
+        }
+        let code = ErrorCode::from_wire(frame.header(keys::CODE).unwrap_or_default());
+        let id = frame.header(keys::CORRELATION_ID);
+        let error = RemoteError::new(code, &frame.payload, id);
+        Err(VstpError::ServerError(Box::new(error)))
+    }
+}
