@@ -190,7 +190,7 @@ fn du18_one_counter_for_many_receivers() {
 
 /// 1 MiB in messages of up to `len` bytes over a line on which everything goes wrong.
 fn a_mebibyte(seed: u64, len: usize) {
-    let mut world = World::patient(seed);
+    let mut world = World::changed(seed, |_| ());
     world.network.both(CLIENT, SERVER, &Rules::delay(10));
     world.establish(CLIENT, SERVER);
     let rules = Rules {

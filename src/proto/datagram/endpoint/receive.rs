@@ -204,8 +204,8 @@ impl Endpoint {
                 Ok(())
             }
             FrameType::Err if self.connecting.contains_key(from) => self.on_refusal(*from, *frame),
-            FrameType::Bye | FrameType::Pong => Err(DropReason::Unexpected),
-            FrameType::Ack | FrameType::Err => {
+            FrameType::Bye => Err(DropReason::Unexpected),
+            FrameType::Ack | FrameType::Err | FrameType::Pong => {
                 let Some(&index) = self.strangers.get(from) else {
                     return Err(DropReason::Unexpected);
                 };
@@ -252,7 +252,10 @@ impl Endpoint {
                 let peer = self.peer_mut(index).ok_or(DropReason::Unexpected)?;
                 peer.on_ping(now, frame.payload)
             }
-            FrameType::Pong => Ok(()),
+            FrameType::Pong => {
+                let peer = self.peer_mut(index).ok_or(DropReason::Unexpected)?;
+                peer.on_pong(now, frame.payload)
+            }
             FrameType::Err => self.on_error(index, input, room),
             _ if frame.flags.contains(Flags::FRAG) => self.on_fragment(now, index, input, room),
             _ if fields.speaks_of_fragments() => Err(DropReason::BadFragment),

@@ -1,7 +1,7 @@
 //! One address, with a session or as a stranger: what goes to it and what came from it.
 //!
 //! Driven by [`super::endpoint::Endpoint`], which finds the peer of a datagram, hands it the frame, and
-//! asks it for datagrams when it may have some. A peer knows nothing of others but the [`Totals`].
+//! asks it for datagrams when it may have some. A peer knows nothing of others but their sum, [`Shared`].
 
 use super::ack;
 use super::answer::AnswerCredit;
@@ -206,6 +206,17 @@ impl Peer {
         control.write(&mut pong, |_| ());
         self.outbox.push_back(pong);
         Ok(())
+    }
+
+    /// PONG: an answer to the PING that measures the path, or to keep-alive.
+    pub(crate) fn on_pong(&mut self, now: Instant, payload: &[u8]) -> Result<(), DropReason> {
+        let measures = |sends: &mut Box<Reliable>| sends.on_pong(now, payload);
+        let keeps_alive = self.link.is_some() && payload.is_empty();
+        if self.reliable.as_mut().is_some_and(measures) || keeps_alive {
+            Ok(())
+        } else {
+            Err(DropReason::Unexpected)
+        }
     }
 
     /// ACK, of a message or of fragments.

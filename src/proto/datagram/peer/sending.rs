@@ -2,8 +2,8 @@
 //! acknowledged.
 
 use super::super::ack;
-use super::super::config::{EndpointConfig, MAX_DATAGRAM_LEN};
-use super::super::emit;
+use super::super::config::{AnswerLimit, EndpointConfig, MAX_DATAGRAM_LEN};
+use super::super::emit::{self, Control};
 use super::{Peer, Shared};
 use crate::proto::keys;
 use crate::wire::{Flags, FrameType, FrameWriter, Trailer};
@@ -23,6 +23,13 @@ impl Peer {
         self.flush_progress(now, shared.config.max_datagram_len);
         if let Some(reliable) = &mut self.reliable {
             reliable.begin(now);
+            let may_ping =
+                self.link.is_some() || shared.config.answer_limit == AnswerLimit::Unlimited;
+            if let Some(number) = reliable.take_ping(now).filter(|_| may_ping) {
+                // Twice, as what it accompanies.
+                self.push_ping(&number);
+                self.push_ping(&number);
+            }
         }
         let mut next = self.next_len(now, shared.config);
         let segment_len = next?;
@@ -50,6 +57,18 @@ impl Peer {
             shared.stats.timeouts += counts.timeouts;
         }
         Some((segment_len, next.is_some()))
+    }
+
+    fn push_ping(&mut self, payload: &[u8]) {
+        let sid = self.sid();
+        let mut ping = Vec::new();
+        let control = Control {
+            typ: FrameType::Ping,
+            sid: sid.as_ref(),
+            payload,
+        };
+        control.write(&mut ping, |_| ());
+        self.push(ping);
     }
 
     fn write_message(&mut self, now: Instant, out: &mut Vec<u8>) {

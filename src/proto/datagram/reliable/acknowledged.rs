@@ -103,6 +103,13 @@ impl Reliable {
                 self.rtt.sample(sample);
                 self.backoff = 0;
             }
+            let progressed = std::mem::replace(&mut self.progressed, true);
+            if self.measured {
+                self.backoff = 0;
+            } else if !progressed {
+                // The path works. Whether it is lossy or slow, PONG tells.
+                self.backoff = self.backoff.saturating_sub(1);
+            }
             self.timeouts = 0;
             self.timer_from = now;
             self.answered_at = (!self.is_idle()).then_some(now);

@@ -36,8 +36,8 @@ pub(crate) use outgoing::{Message, Outgoing, Set};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// So few datagrams are sent twice after a timeout.
-const PROBE_COUNT: usize = 2;
+/// So many datagrams leave after a timeout; fewer are repeated. It is the smallest congestion window.
+const LEAST_AFTER_TIMEOUT: usize = 4;
 
 /// What the retransmission counters are told.
 #[derive(Debug, Clone, Copy, Default)]
@@ -100,6 +100,13 @@ pub(crate) struct Reliable {
     counts: Counts,
     /// Adds up to a tenth to a timeout, so that peers do not resend in step. In thousandths.
     jitter: u32,
+    /// PING that measures the path after a timeout: whether one is due, its number, when it left.
+    ping_due: bool,
+    ping_number: u64,
+    pinged_at: Option<Instant>,
+    /// Since the last timeout: whether PONG has measured the path, and whether anything was acknowledged.
+    measured: bool,
+    progressed: bool,
     done: VecDeque<(u64, Result<(), Failure>)>,
 }
 
@@ -163,6 +170,11 @@ impl Reliable {
             sample: None,
             counts: Counts::default(),
             jitter: (jitter % 100) as u32,
+            ping_due: false,
+            ping_number: jitter,
+            pinged_at: None,
+            measured: false,
+            progressed: false,
             done: VecDeque::new(),
         }
     }
@@ -350,10 +362,15 @@ impl Reliable {
             congestion.on_lost(len);
         });
         self.congestion.on_timeout();
-        if self.resend.len() <= PROBE_COUNT {
-            // With so little on its way nothing else can show a loss but the next timeout, which is
-            // later; a second copy halves the chance that it is needed (RFC 9002 6.2.4).
-            self.resend.extend(self.resend.clone());
+        self.ping_due = true;
+        self.measured = false;
+        self.progressed = false;
+        // With so little on its way nothing else can show a loss but the next timeout, which is later:
+        // each copy lowers the chance that it is needed (RFC 9002 6.2.4).
+        let mut copies = self.resend.clone().into_iter().cycle();
+        while self.resend.len() < LEAST_AFTER_TIMEOUT {
+            let Some(copy) = copies.next() else { break };
+            self.resend.push_back(copy);
         }
         self.probe = self.is_stuck();
         // All fragments are there, the message is not confirmed: the last one asks again.
@@ -366,6 +383,36 @@ impl Reliable {
                 });
             }
         }
+    }
+
+    /// The payload of a PING to send now, if one is due.
+    ///
+    /// After a timeout everything is sent again, and acknowledgements of that measure nothing. PONG
+    /// repeats the number, so it is the answer to one PING alone: it tells a slow path from a lossy one.
+    pub(crate) fn take_ping(&mut self, now: Instant) -> Option<[u8; 8]> {
+        if !std::mem::take(&mut self.ping_due) {
+            return None;
+        }
+        self.ping_number = self.ping_number.wrapping_add(1);
+        self.pinged_at = Some(now);
+        Some(self.ping_number.to_be_bytes())
+    }
+
+    /// PONG; whether it answers the last PING.
+    pub(crate) fn on_pong(&mut self, now: Instant, payload: &[u8]) -> bool {
+        if payload != self.ping_number.to_be_bytes() {
+            return false;
+        }
+        let Some(pinged_at) = self.pinged_at.take() else {
+            return false;
+        };
+        self.rtt.sample(now.saturating_duration_since(pinged_at));
+        self.measured = true;
+        // A peer that answers PING and takes no message has no room: it is asked more and more rarely.
+        if self.progressed {
+            self.backoff = 0;
+        }
+        true
     }
 
     fn expire(&mut self, now: Instant) {
