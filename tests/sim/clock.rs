@@ -86,7 +86,7 @@ fn h4_round_trips_of_weeks_and_idle_times_of_a_thousand() {
     world.model.assert_all_delivered();
     // A sender that has learned the round-trip time does not repeat itself for two weeks.
     let again = world.endpoint(CLIENT).stats().retransmissions;
-    assert!(again < 60, "{again} retransmissions");
+    assert!(again < 100, "{again} retransmissions");
     let idle_from = world.network.sent_count;
     world.run_for(900 * WEEK);
     assert_eq!(world.network.sent_count, idle_from);

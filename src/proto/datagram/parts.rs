@@ -115,6 +115,9 @@ pub enum SendError {
         /// Bytes of the frame.
         size: usize,
     },
+    /// A flag that only the transport sets, or that was not negotiated.
+    #[error("flag {0} cannot be set here")]
+    FlagNotAllowed(&'static str),
     /// A header that only the transport sets.
     #[error("header {0:?} is reserved for the transport")]
     ReservedHeader(&'static str),
@@ -127,6 +130,9 @@ pub enum SendError {
     /// The address has no session and has not sent enough to be answered with this much.
     #[error("the address has no session and may not be sent so much")]
     AnswerLimit,
+    /// The session with this address is being closed.
+    #[error("the session with this address is being closed")]
+    Closing,
     /// A session with this address exists or is being opened.
     #[error("a session with this address exists already")]
     Connected,

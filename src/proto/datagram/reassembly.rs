@@ -108,6 +108,8 @@ pub(super) struct Set {
     pub unacked: u32,
     /// When an acknowledgement goes out at the latest.
     pub ack_at: Option<Instant>,
+    /// Bytes of the datagram that the next acknowledgement answers.
+    pub(super) answer_len: usize,
     /// An acknowledgement is due.
     pub ack_now: bool,
     /// Complete, waiting for room in the application's queue.
@@ -277,6 +279,7 @@ impl Reassembly {
                 life_from: now,
                 unacked: 0,
                 ack_at: None,
+                answer_len: 0,
                 ack_now: false,
                 whole: None,
             }
@@ -303,7 +306,9 @@ impl Reassembly {
         if complete {
             set.whole = set.assembly.finish(&self.limits);
             let agrees = set.whole.as_ref().is_some_and(|frame| {
-                frame.flags.contains(Flags::REQ_ACK) == set.wants_ack && frame.typ.is_message()
+                frame.flags.contains(Flags::REQ_ACK) == set.wants_ack
+                    && !frame.flags.contains(Flags::COMP)
+                    && frame.typ.is_message()
             });
             if !agrees {
                 self.end(fields.frag_id, None, totals);

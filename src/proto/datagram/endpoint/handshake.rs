@@ -221,6 +221,14 @@ impl Endpoint {
                 _ => self.end_session(index, Failure::Replaced),
             }
         }
+        // Both sides are opening one. The side that handed out the smaller cookie is the server; both know
+        // both cookies by the time it matters.
+        let ours = self.connecting.get(&from).map(|c| &c.cookie);
+        if let Some(Some((ours, _))) = ours {
+            if cookie > &ours[..] {
+                return Err(DropReason::Hello);
+            }
+        }
         if !self.has_place(from.ip()) {
             let mut refusal = Vec::new();
             Control::new(FrameType::Err, None).write(&mut refusal, |writer| {
@@ -243,8 +251,16 @@ impl Endpoint {
             cookie_made: Some(made),
         };
         *self.per_ip.entry(network(from.ip())).or_default() += 1;
+        let (session, features) = (link.id, link.features.clone());
         let index = self.open_session(now, from, link);
         self.welcome(index);
+        if self.connecting.remove(&from).is_some() {
+            self.events.push_back(Event::Connected {
+                peer: from,
+                session,
+                features,
+            });
+        }
         Ok(())
     }
 

@@ -27,7 +27,7 @@ use super::reliable::{Message, Outgoing, Set};
 use super::secret::Secret;
 use super::stats::EndpointStats;
 use crate::proto::keys::Features;
-use crate::wire::{EncodeError, Flags, Frame, FrameRef, FrameType, Limits};
+use crate::wire::{Flags, Frame, FrameRef, FrameType, Limits};
 use connecting::{Connecting, CookieRate, Key};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
@@ -211,7 +211,7 @@ impl Endpoint {
         frame: FrameRef<'_>,
     ) -> Result<(), SendError> {
         let now = self.clamp(now);
-        let index = self.peer_for(now, to);
+        let index = self.peer_for(now, to)?;
         let (envelope, limits) = self.envelope(index, false);
         check(frame)?;
         let len = envelope.message_len(frame, &limits)?;
@@ -278,7 +278,7 @@ impl Endpoint {
             return Err(SendError::NeverAcknowledged);
         }
         let now = self.clamp(now);
-        let index = self.peer_for(now, to);
+        let index = self.peer_for(now, to)?;
         let (envelope, limits) = self.envelope(index, true);
         check(frame.as_ref())?;
         let len = envelope.message_len(frame.as_ref(), &limits)?;
@@ -345,12 +345,14 @@ impl Endpoint {
         Ok((head, cut.ok_or(SendError::TooManyFragments { size })?))
     }
 
-    fn peer_for(&mut self, now: Instant, to: SocketAddr) -> usize {
-        let session = self.session_with(to);
-        let open = session.filter(|index| self.peer(*index).is_some_and(|p| !p.is_closing()));
-        match open {
-            Some(index) => index,
-            None => self.stranger(now, to),
+    fn peer_for(&mut self, now: Instant, to: SocketAddr) -> Result<usize, SendError> {
+        match self.session_with(to) {
+            // Not without a session instead: whoever opened one relies on what it gives.
+            Some(index) if self.peer(index).is_some_and(Peer::is_closing) => {
+                Err(SendError::Closing)
+            }
+            Some(index) => Ok(index),
+            None => Ok(self.stranger(now, to)),
         }
     }
 
@@ -579,10 +581,10 @@ fn check(frame: FrameRef<'_>) -> Result<(), SendError> {
     if !frame.typ.is_message() && !is_answer {
         return Err(SendError::ReservedType);
     }
-    if frame.flags.contains(Flags::FRAG) {
-        return Err(SendError::Encode(EncodeError::ReservedFlags(
-            Flags::FRAG.bits(),
-        )));
+    for (flag, name) in [(Flags::FRAG, "FRAG"), (Flags::COMP, "COMP")] {
+        if frame.flags.contains(flag) {
+            return Err(SendError::FlagNotAllowed(name));
+        }
     }
     let reserved = |header: crate::wire::Header<'_>| fields::reserved_in_message(header.key);
     match frame.headers.iter().find_map(reserved) {

@@ -114,11 +114,6 @@ impl Endpoint {
             fields,
             ..
         } = input;
-        match frame.typ {
-            FrameType::Hello => return self.on_hello(now, *from, *frame, fields, input.len),
-            FrameType::Welcome => return self.on_welcome(now, *from, *frame, fields),
-            _ => {}
-        }
         let flags = match frame.typ {
             FrameType::Ack => Flags::FRAG | Flags::CRC,
             typ if typ.is_message() => Flags::FRAG | Flags::CRC | Flags::REQ_ACK,
@@ -126,6 +121,11 @@ impl Endpoint {
         };
         if !flags.contains(frame.flags) {
             return Err(DropReason::Invalid);
+        }
+        match frame.typ {
+            FrameType::Hello => return self.on_hello(now, *from, *frame, fields, input.len),
+            FrameType::Welcome => return self.on_welcome(now, *from, *frame, fields),
+            _ => {}
         }
         match fields.sid {
             Some(sid) => self.in_session(now, input, sid, room),
@@ -312,7 +312,7 @@ impl Endpoint {
             stats: &mut self.stats,
         };
         let len = frame.payload.len();
-        let (charge, begins) = peer.admit_fragment(now, &fields, len, &mut shared)?;
+        let (charge, begins) = peer.admit_fragment(now, &fields, (len, input.len), &mut shared)?;
         self.make_space(index, charge, begins)?;
         let whole = self.take_fragment(now, index, &fields, input, room)?;
         if let Some(frame) = whole {

@@ -52,7 +52,7 @@ impl Peer {
         &mut self,
         now: Instant,
         fields: &FragmentFields,
-        len: usize,
+        (len, datagram_len): (usize, usize),
         shared: &mut Shared<'_>,
     ) -> Result<(usize, bool), DropReason> {
         if let Some(ended) = self.reassembly.ended(fields.frag_id) {
@@ -79,6 +79,7 @@ impl Peer {
             // The sender learns from it how much there is room for.
             if let Some(set) = self.reassembly.set_mut(fields.frag_id) {
                 set.ack_at.get_or_insert(now + ACK_DELAY);
+                set.answer_len = datagram_len;
             }
         }
         admitted
@@ -94,7 +95,6 @@ impl Peer {
         room: bool,
         shared: &mut Shared<'_>,
     ) -> Result<Option<Frame>, DropReason> {
-        self.last_len = datagram_len;
         let inserted = self.reassembly.insert(now, fields, bytes, shared.totals);
         let complete = match inserted {
             Inserted::Dropped(reason) => return Err(reason),
@@ -103,6 +103,7 @@ impl Peer {
         // What is not acknowledged must not have a time at which that is due.
         let set = self.reassembly.set_mut(fields.frag_id);
         if let Some(set) = set.filter(|set| set.wants_ack) {
+            set.answer_len = datagram_len;
             set.unacked += 1;
             set.ack_at.get_or_insert(now + ACK_DELAY);
             set.ack_now |= match inserted {

@@ -64,8 +64,6 @@ pub(crate) struct Peer {
     answers: AnswerCredit,
     /// Stranger: bytes of the next datagram, which its credit has paid for.
     announced: Option<usize>,
-    /// Bytes of the last fragment's datagram: an answer to a stranger is not longer.
-    last_len: usize,
     /// In the endpoint's list of peers that may have something to send.
     pub is_active: bool,
     /// When the endpoint looks at this peer next.
@@ -115,7 +113,6 @@ impl Peer {
             control: Budget::default(),
             answers: AnswerCredit::default(),
             announced: None,
-            last_len: 0,
             is_active: false,
             scheduled: None,
         }

@@ -105,12 +105,6 @@ impl Peer {
         let sid = self.sid();
         let is_stranger = self.link.is_none();
         let window = self.reassembly.window() as u64;
-        // A stranger is answered with nothing longer than what it sent.
-        let max_len = if is_stranger {
-            max_len.min(self.last_len)
-        } else {
-            max_len
-        };
         let mut datagrams = Vec::new();
         for (frag_id, set) in self.reassembly.due(now) {
             set.unacked = 0;
@@ -123,6 +117,12 @@ impl Peer {
             if let Some(sid) = &sid {
                 writer.header(keys::SID, sid);
             }
+            // A stranger is answered with nothing longer than what it sent.
+            let max_len = if is_stranger {
+                max_len.min(set.answer_len)
+            } else {
+                max_len
+            };
             let Some(room) = max_len.checked_sub(writer.written() + 4) else {
                 continue;
             };

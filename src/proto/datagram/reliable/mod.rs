@@ -36,6 +36,9 @@ pub(crate) use outgoing::{Message, Outgoing, Set};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+/// So few datagrams are sent twice after a timeout.
+const PROBE_COUNT: usize = 2;
+
 /// What the retransmission counters are told.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counts {
@@ -347,6 +350,11 @@ impl Reliable {
             congestion.on_lost(len);
         });
         self.congestion.on_timeout();
+        if self.resend.len() <= PROBE_COUNT {
+            // With so little on its way nothing else can show a loss but the next timeout, which is
+            // later; a second copy halves the chance that it is needed (RFC 9002 6.2.4).
+            self.resend.extend(self.resend.clone());
+        }
         self.probe = self.is_stuck();
         // All fragments are there, the message is not confirmed: the last one asks again.
         for (_, frag_id) in std::mem::take(&mut self.unconfirmed) {
