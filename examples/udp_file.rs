@@ -66,9 +66,15 @@ fn both(megabytes: usize) -> Result<()> {
     generate(&source, megabytes)?;
     let server = VstpUdpServer::bind("127.0.0.1:0")?;
     let addr = server.local_addr().to_string();
+    let stop = server.handle();
     let result = thread::scope(|scope| {
         let receiving = scope.spawn(|| receive(server, dir.join("received")));
-        send(&source, &addr)?;
+        let sent = send(&source, &addr);
+        if sent.is_err() {
+            // Ends the wait for the rest of the file.
+            stop.shutdown(Duration::ZERO);
+        }
+        sent?;
         let file = receiving.join().map_err(|_| "the receiver panicked")??;
         println!("received {} bytes", fs::metadata(file)?.len());
         Ok(())

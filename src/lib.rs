@@ -1,8 +1,9 @@
 //! VSTP, Vishu's Secure Transfer Protocol, for programs that block: frames with binary headers over
-//! TCP with TLS 1.3, on plain threads and `std::net`.
+//! TCP with TLS 1.3, or over UDP in plaintext, on plain threads and `std::net`.
 //!
 //! Start with [`easy`] for typed messages, or with [`VstpTcpClient`] and [`VstpTcpServer`] for
-//! frames. The rooms of the crate, each importing only from those above it:
+//! frames ([`VstpUdpClient`] and [`VstpUdpServer`] for frames in datagrams). The rooms of the crate, each
+//! importing only from those above it:
 //!
 //! | module | what it is |
 //! |---|---|

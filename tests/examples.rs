@@ -333,6 +333,95 @@ fn thread_pool_server_answers_many_clients() {
 }
 
 #[test]
+fn udp_server_and_client() {
+    let folder = Folder::new("udp");
+    let mut server = Example::start("udp_server", &["127.0.0.1:0"], &folder.certs());
+    let addr = server.address();
+    let client = Example::start("udp_client", &[&addr, "hello", "world"], &folder.certs());
+    let (code, lines, errors) = client.end();
+    assert_eq!((code, &errors[..]), (0, &[][..]));
+    for (line, message) in lines.iter().zip(["hello", "world"]) {
+        let (begin, middle) = (
+            format!("sent {message}, "),
+            format!(" answer {message} after"),
+        );
+        assert!(line.starts_with(&begin) && line.contains(&middle), "{line}");
+    }
+    assert!(lines[2].starts_with("round trip "), "{lines:?}");
+    server.say("quit");
+    let (code, lines, errors) = server.end();
+    assert_eq!((code, &errors[..]), (0, &[][..]));
+    assert!(contains(&lines, "2 messages in "), "{lines:?}");
+}
+
+#[test]
+fn game_state_brings_everybody_the_event() {
+    let folder = Folder::new("game");
+    let (code, lines, errors) = Example::start("game_state", &["0.5", "2"], &folder.certs()).end();
+    assert_eq!((code, &errors[..]), (0, &[][..]), "{lines:?}");
+    assert!(lines[0].starts_with("player 0: sent "), "{lines:?}");
+    assert!(lines[1].ends_with("events: player 0 scored"), "{lines:?}");
+    assert!(
+        contains(&lines, "everybody saw the event once"),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn sensor_network_loses_no_alarm() {
+    let folder = Folder::new("sensors");
+    let example = Example::start("sensor_network", &["4", "20"], &folder.certs());
+    let (code, lines, errors) = example.end();
+    assert_eq!((code, &errors[..]), (0, &[][..]), "{lines:?}");
+    assert!(contains(&lines, "sensor-3"), "{lines:?}");
+    let alarms = lines
+        .last()
+        .unwrap()
+        .strip_suffix(" alarms arrived")
+        .unwrap();
+    let (arrived, raised) = alarms.split_once(" of ").unwrap();
+    assert!(arrived == raised && raised != "0", "{lines:?}");
+}
+
+#[test]
+fn udp_file_arrives_as_it_was() {
+    let folder = Folder::new("udp-file");
+    let (code, lines, errors) = Example::start("udp_file", &["3"], &folder.certs()).end();
+    assert_eq!((code, &errors[..]), (0, &[][..]), "{lines:?}");
+    assert!(contains(&lines, "100 %  "), "{lines:?}");
+    assert!(contains(&lines, "on both sides"), "{lines:?}");
+
+    for (name, text) in [("small.txt", "one\ntwo three\n"), ("empty.txt", "")] {
+        let dir = folder.0.to_str().unwrap();
+        let received = folder.0.join(name);
+        let receiver = Example::start(
+            "udp_file",
+            &["receive", "127.0.0.1:0", dir],
+            &folder.certs(),
+        );
+        let addr = receiver.address();
+        let source = folder.0.join("source");
+        fs::create_dir_all(&source).unwrap();
+        let source = source.join(name);
+        fs::write(&source, text).unwrap();
+        let source = source.to_str().unwrap();
+        let sender = Example::start("udp_file", &["send", source, &addr], &folder.certs());
+        let (code, lines, errors) = sender.end();
+        assert_eq!((code, &errors[..]), (0, &[][..]), "{lines:?}");
+        assert!(contains(&lines, "on both sides"), "{lines:?}");
+        let (code, lines, errors) = receiver.end();
+        assert_eq!((code, &errors[..]), (0, &[][..]), "{lines:?}");
+        assert!(contains(&lines, name), "{lines:?}");
+        assert_eq!(fs::read_to_string(received).unwrap(), text);
+    }
+
+    let missing = ["send", "/no/such/file", "127.0.0.1:1"];
+    let (code, _, errors) = Example::start("udp_file", &missing, &folder.certs()).end();
+    assert_eq!((code, errors.len()), (1, 1), "one clear line: {errors:?}");
+    assert!(errors[0].contains("/no/such/file"));
+}
+
+#[test]
 fn every_example_explains_itself() {
     let folder = Folder::new("help");
     for name in [
@@ -343,6 +432,11 @@ fn every_example_explains_itself() {
         "tcp_client_tls",
         "chat",
         "thread_pool_server",
+        "udp_server",
+        "udp_client",
+        "game_state",
+        "sensor_network",
+        "udp_file",
     ] {
         let (code, lines, _) = Example::start(name, &["--help"], &folder.certs()).end();
         assert_eq!(code, 0, "{name}");

@@ -138,12 +138,14 @@ impl VstpClient {
     /// - `ServerError`: the server's handler failed; the connection stays usable.
     /// - `Timeout(Recv)`: no answer in time. One that comes later is dropped.
     /// - `Timeout(Ack)`: over UDP, the server has not even accepted the request.
-    /// - `Backpressure`: 64 other messages came first; `receive` them.
+    /// - `Backpressure`: 64 other messages came first, and wait for `receive`. When they do so already,
+    ///   nothing is sent.
     /// - As [`send`](Self::send) and [`receive`](Self::receive).
     pub fn call<R: DeserializeOwned>(
         &mut self,
         request: &(impl Serialize + ?Sized),
     ) -> Result<R, VstpError> {
+        self.check_room()?;
         let number = self.next_correlation;
         self.next_correlation += 1;
         let id = number.to_string();
@@ -151,9 +153,7 @@ impl VstpClient {
         let request = self.link.request(frame)?;
         loop {
             // Before the next one is taken, so that none is lost.
-            if self.inbox.len() == INBOX_COUNT {
-                return Err(VstpError::Backpressure);
-            }
+            self.check_room()?;
             let received = self.link.answer(&request);
             let whose = answered(&received);
             let is_mine = whose == Some(id.as_bytes());
@@ -175,6 +175,13 @@ impl VstpClient {
                 }
             }
         }
+    }
+
+    fn check_room(&self) -> Result<(), VstpError> {
+        if self.inbox.len() < INBOX_COUNT {
+            return Ok(());
+        }
+        Err(VstpError::Backpressure)
     }
 
     /// How long `receive` and `call` wait. `None`: `receive` waits as long as the connection lives,

@@ -157,6 +157,26 @@ fn du16_a_hundred_megabytes_between_two_defaults() {
 }
 
 #[test]
+fn a_small_message_before_a_large_one_does_not_slow_it_down() {
+    let server = server();
+    let addr = server.local_addr();
+    let client = client();
+    client.connect(addr).unwrap();
+    std::thread::scope(|scope| {
+        let receiving = scope.spawn(|| (server.recv().unwrap(), server.recv().unwrap()));
+        // Its acknowledgement does not wait for company, so the path looks very short.
+        client.send_with_ack(Frame::data("small"), addr).unwrap();
+        let began = clock::now();
+        client
+            .send_with_ack(Frame::data(payload(3_000_000)), addr)
+            .unwrap();
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(4), "{took:?}");
+        receiving.join().unwrap();
+    });
+}
+
+#[test]
 fn a_send_is_cancelled() {
     let silent = UdpSocket::bind(LOCAL).unwrap();
     let client = client();

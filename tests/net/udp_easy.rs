@@ -171,6 +171,31 @@ fn what_is_not_the_answer_is_kept_for_receive() {
 }
 
 #[test]
+fn too_many_messages_before_an_answer_are_kept_and_the_call_fails() {
+    let server = VstpUdpServer::bind(LOCAL).unwrap();
+    let addr = server.local_addr();
+    let handle = server
+        .spawn(|peer: &UdpPeer, _: Frame| {
+            for n in 0..70 {
+                peer.send_with_ack(Frame::data(n.to_string())).unwrap();
+            }
+        })
+        .unwrap();
+    let mut client = connect(addr);
+    for asked in [true, false] {
+        let error = client.call::<String>("question").unwrap_err();
+        assert!(matches!(error, VstpError::Backpressure), "{error:?}");
+        let requests = handle.stats().protocol.messages_received;
+        assert_eq!(requests, 1, "asked: {asked}");
+    }
+    let mut kept: Vec<u32> = (0..70).map(|_| client.receive().unwrap()).collect();
+    kept.sort_unstable();
+    assert!(kept.into_iter().eq(0..70));
+    client.close().unwrap();
+    handle.shutdown(LONG);
+}
+
+#[test]
 fn a_late_answer_is_dropped() {
     let (open, gate) = crossbeam_channel::bounded::<()>(1);
     let server = VstpServer::bind_udp(LOCAL).unwrap();

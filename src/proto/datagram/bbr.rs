@@ -13,6 +13,7 @@
 //!             (pipe not full yet)  └──200 ms with 4 datagrams in flight──────────┘
 //! ```
 
+use super::config::{ACK_DELAY, ACK_EVERY};
 use super::congestion::{Congestion, DeliveryRate, RateSample, Snapshot};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -152,8 +153,16 @@ impl Bbr {
         per_ms.clamp(2 * self.datagram_len, MAX_QUANTUM_LEN)
     }
 
+    /// Bytes that have arrived while their acknowledgement waits for company. On a path that is much
+    /// shorter than that wait, a window without them holds the sender to one window in each wait, and
+    /// that is then the bandwidth it measures.
+    fn unreported(&self) -> f64 {
+        let while_waiting = self.bandwidth.max() * ACK_DELAY.as_secs_f64();
+        while_waiting.min((ACK_EVERY as usize * self.datagram_len) as f64)
+    }
+
     fn target_window(&self, gain: f64) -> usize {
-        let target = self.bdp(gain) + self.extra.max();
+        let target = self.bdp(gain) + gain * self.unreported() + self.extra.max();
         (target as usize)
             .saturating_add(3 * self.quantum())
             .max(self.min_window())
