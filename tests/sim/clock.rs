@@ -3,7 +3,7 @@
 use crate::network::Rules;
 use crate::plan::seeds;
 use crate::world::{CLIENT, SERVER, World};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -27,16 +27,16 @@ fn h2_after_a_pause_of_ten_minutes_nothing_comes_in_a_burst() {
         world.freeze(10 * MINUTE);
         let awake = world.at();
         world.run_for(Duration::ZERO);
-        // Everything is overdue at once, and each is sent once at most.
-        let mut seen = HashSet::new();
+        // Everything is overdue at once. It leaves as after one timeout: the same datagram once, or up
+        // to four times where fewer than four are left.
+        let mut copies = HashMap::new();
         for (at, datagram) in &world.network.sent {
             assert_eq!(*at, awake);
-            assert!(
-                seen.insert((datagram.from, &datagram.bytes)),
-                "sent twice in one moment"
-            );
+            *copies.entry((datagram.from, &datagram.bytes)).or_insert(0) += 1;
         }
-        let count = seen.len();
+        let most = copies.values().max().copied().unwrap_or(0);
+        assert!(most <= 4, "the same datagram {most} times in one moment");
+        let count = world.network.sent.len();
         assert!(count <= 64, "{count} datagrams for {pending} messages");
         world.network.record = false;
         world.settle(5 * MINUTE);
