@@ -117,7 +117,7 @@ pub(super) const STRANGER_LIFE: Duration = Duration::from_secs(30);
 /// How long a set in a session lives after its last new fragment.
 pub(super) const SET_LIFE: Duration = Duration::from_secs(30);
 /// How long fragments wait for company before they are acknowledged.
-pub(super) const ACK_DELAY: Duration = Duration::from_millis(25);
+pub(super) const ACK_DELAY: Duration = Duration::from_millis(2);
 /// So many new fragments are acknowledged at once.
 pub(super) const ACK_EVERY: u32 = 16;
 /// Cookies handed out in a second, all addresses together.

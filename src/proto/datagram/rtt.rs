@@ -59,6 +59,25 @@ impl Rtt {
         base.saturating_mul(factor).min(self.max_rto)
     }
 
+    /// How long to wait for an answer before one datagram is repeated to provoke it: twice the
+    /// round-trip time and what the peer may take over an answer, at least 10 ms (RFC 8985 7.2).
+    #[must_use]
+    pub(super) fn probe_delay(&self, answer_delay: Duration) -> Option<Duration> {
+        let delay = self
+            .smoothed?
+            .saturating_mul(2)
+            .saturating_add(answer_delay);
+        Some(delay.max(Duration::from_millis(10)))
+    }
+
+    /// Whether an answer that came `elapsed` after the last of several sendings is for that one: the
+    /// answer to an earlier one would hardly take nearly a round trip longer (RFC 8985 6.2 step 2).
+    #[must_use]
+    pub(super) fn is_plausible(&self, elapsed: Duration) -> bool {
+        self.smoothed
+            .is_some_and(|smoothed| elapsed >= smoothed.saturating_mul(7) / 8)
+    }
+
     /// After this time without an acknowledgement a datagram that was overtaken is lost: 9/8 of the
     /// round-trip time, at least 1 ms (RFC 9002 6.1.2).
     #[must_use]

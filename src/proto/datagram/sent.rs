@@ -128,6 +128,20 @@ impl SentLog {
         next
     }
 
+    /// Takes the newest out that is on its way, to be sent again, without taking it for lost.
+    pub(super) fn take_newest(&mut self) -> Option<Item> {
+        let newest = self
+            .entries
+            .iter_mut()
+            .rev()
+            .find(|entry| entry.in_flight)?;
+        newest.in_flight = false;
+        self.in_flight -= newest.len;
+        let item = newest.item;
+        self.trim();
+        Some(item)
+    }
+
     /// Takes everything out that left before `before`: nothing was heard of it for too long.
     pub(super) fn take_older(&mut self, before: Instant, mut on_lost: impl FnMut(Item, usize)) {
         for entry in &mut self.entries {
@@ -199,6 +213,14 @@ mod tests {
         assert_eq!(lost(&mut log, just_before), (vec![], Some(now + DELAY)));
         assert_eq!(lost(&mut log, now + DELAY), (vec![Item::Message(0)], None));
         assert_eq!(log.in_flight(), 0);
+    }
+
+    #[test]
+    fn the_newest_is_taken_out_once() {
+        let (mut log, _) = log(2);
+        assert_eq!(log.take_newest(), Some(Item::Message(1)));
+        assert_eq!(log.take_newest(), Some(Item::Message(0)));
+        assert_eq!((log.take_newest(), log.in_flight()), (None, 0));
     }
 
     #[test]

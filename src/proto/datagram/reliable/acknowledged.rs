@@ -87,9 +87,9 @@ impl Reliable {
         if sent_once {
             self.sample = Some(elapsed);
         }
-        // Of what was sent again nobody knows which sending arrived. Taking it for the last one would
+        // Of what was sent again nobody knows which sending arrived. Taking the first for the last would
         // make everything lost that left between both, and that chain does not end.
-        if sent_once {
+        if sent_once || self.rtt.is_plausible(elapsed) {
             self.log.acknowledged(number);
         }
         self.log.finish(number);
@@ -111,6 +111,7 @@ impl Reliable {
                 self.backoff = self.backoff.saturating_sub(1);
             }
             self.timeouts = 0;
+            self.probed = false;
             self.timer_from = now;
             self.answered_at = (!self.is_idle()).then_some(now);
             self.congestion

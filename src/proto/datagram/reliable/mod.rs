@@ -20,7 +20,7 @@ mod sending;
 
 use super::bbr::Bbr;
 use super::config::{
-    EndpointConfig, INITIAL_WINDOW_LEN, MAX_SETS_PER_SESSION, MAX_SETS_PER_STRANGER,
+    ACK_DELAY, EndpointConfig, INITIAL_WINDOW_LEN, MAX_SETS_PER_SESSION, MAX_SETS_PER_STRANGER,
     MAX_SPAN_IN_SESSION, MAX_SPAN_OF_STRANGER,
 };
 use super::congestion::Congestion;
@@ -38,6 +38,9 @@ use std::time::{Duration, Instant};
 
 /// So many datagrams leave after a timeout; fewer are repeated. It is the smallest congestion window.
 const LEAST_AFTER_TIMEOUT: usize = 4;
+
+/// PINGs whose answer is still of use.
+const MAX_PINGS: usize = 8;
 
 /// What the retransmission counters are told.
 #[derive(Debug, Clone, Copy, Default)]
@@ -89,6 +92,8 @@ pub(crate) struct Reliable {
     /// Otherwise a path slower than the timeout is never measured, and all is sent twice for ever.
     backoff: u32,
     timer_from: Instant,
+    /// One datagram was repeated since the last acknowledgement.
+    probed: bool,
     lost_at: Option<Instant>,
     /// When the peer acknowledged something last, or the first of all this was sent to it.
     answered_at: Option<Instant>,
@@ -100,10 +105,11 @@ pub(crate) struct Reliable {
     counts: Counts,
     /// Adds up to a tenth to a timeout, so that peers do not resend in step. In thousandths.
     jitter: u32,
-    /// PING that measures the path after a timeout: whether one is due, its number, when it left.
+    /// PING that measures the path after a repetition: whether one is due, the number of the last, and
+    /// when those left that are not answered.
     ping_due: bool,
     ping_number: u64,
-    pinged_at: Option<Instant>,
+    pings: VecDeque<(u64, Instant)>,
     /// Since the last timeout: whether PONG has measured the path, and whether anything was acknowledged.
     measured: bool,
     progressed: bool,
@@ -163,6 +169,7 @@ impl Reliable {
             timeouts: 0,
             backoff: 0,
             timer_from: now,
+            probed: false,
             lost_at: None,
             answered_at: None,
             expiry_at: None,
@@ -172,7 +179,7 @@ impl Reliable {
             jitter: (jitter % 100) as u32,
             ping_due: false,
             ping_number: jitter,
-            pinged_at: None,
+            pings: VecDeque::new(),
             measured: false,
             progressed: false,
             done: VecDeque::new(),
@@ -312,7 +319,8 @@ impl Reliable {
         let pace = self
             .blocked_by_pace()
             .then(|| self.pacer.ready_at(self.congestion.pacing_rate()));
-        [self.lost_at, self.timeout_at(), pace, self.expiry_at]
+        let (timeout, probe) = (self.timeout_at(), self.probe_at());
+        [self.lost_at, timeout, probe, pace, self.expiry_at]
             .into_iter()
             .flatten()
             .min()
@@ -324,6 +332,17 @@ impl Reliable {
         let rto = self.rtt.rto(self.backoff);
         let rto = rto.saturating_add(rto / 1000 * self.jitter);
         waits.then(|| self.timer_from.checked_add(rto)).flatten()
+    }
+
+    /// When the newest datagram is repeated because the end of what was sent may be lost, which no
+    /// later datagram shows (RFC 8985 7). Long before the timeout, and nothing is taken for lost.
+    fn probe_at(&self) -> Option<Instant> {
+        // Only in a session, where a PING goes with it: a path that has become slow would otherwise
+        // never be measured again, since everything is sent twice.
+        let may_probe = self.sid.is_some() && !self.probed && self.timeouts == 0;
+        let waits = may_probe && self.log.in_flight() > 0;
+        let delay = self.rtt.probe_delay(ACK_DELAY).filter(|_| waits)?;
+        self.timer_from.checked_add(delay)
     }
 
     /// Nothing is on its way and nothing may leave: the receiver's window is closed.
@@ -339,6 +358,13 @@ impl Reliable {
         }
         if self.timeout_at().is_some_and(|at| at <= now) {
             self.on_timeout(now);
+        } else if self.probe_at().is_some_and(|at| at <= now) {
+            self.probed = true;
+            self.ping_due = true;
+            let newest = self.log.take_newest();
+            newest
+                .into_iter()
+                .for_each(|item| self.resend.push_front(item));
         }
         if self.expiry_at.is_some_and(|at| at <= now) {
             self.expire(now);
@@ -387,25 +413,28 @@ impl Reliable {
 
     /// The payload of a PING to send now, if one is due.
     ///
-    /// After a timeout everything is sent again, and acknowledgements of that measure nothing. PONG
-    /// repeats the number, so it is the answer to one PING alone: it tells a slow path from a lossy one.
+    /// What was sent again measures nothing when it is acknowledged. PONG repeats the number, so it is
+    /// the answer to one PING alone: it tells a slow path from a lossy one.
     pub(crate) fn take_ping(&mut self, now: Instant) -> Option<[u8; 8]> {
         if !std::mem::take(&mut self.ping_due) {
             return None;
         }
         self.ping_number = self.ping_number.wrapping_add(1);
-        self.pinged_at = Some(now);
+        if self.pings.len() == MAX_PINGS {
+            self.pings.pop_front();
+        }
+        self.pings.push_back((self.ping_number, now));
         Some(self.ping_number.to_be_bytes())
     }
 
-    /// PONG; whether it answers the last PING.
+    /// PONG; whether it answers one of the last PINGs.
     pub(crate) fn on_pong(&mut self, now: Instant, payload: &[u8]) -> bool {
-        if payload != self.ping_number.to_be_bytes() {
-            return false;
-        }
-        let Some(pinged_at) = self.pinged_at.take() else {
+        let answers = |(number, _): &(u64, Instant)| payload == number.to_be_bytes();
+        let Some(place) = self.pings.iter().position(answers) else {
             return false;
         };
+        let (_, pinged_at) = self.pings[place];
+        self.pings.drain(..=place);
         self.rtt.sample(now.saturating_duration_since(pinged_at));
         self.measured = true;
         // A peer that answers PING and takes no message has no room: it is asked more and more rarely.
