@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 
 /// 2 / ln 2: doubles the rate each round.
 const HIGH_GAIN: f64 = 2.885;
+/// Doubling ends when a larger part of a round is lost: the path's buffer is full then, and three more
+/// rounds as in version 1 would fill it with what is lost again. A part, since some loss is not ours.
+const MAX_STARTUP_LOSS: f64 = 0.15;
 /// One phase faster, one slower to drain what that queued, six at the measured rate.
 const CYCLE: [f64; 8] = [1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
 /// Rounds for which a bandwidth sample counts.
@@ -101,6 +104,9 @@ pub(super) struct Bbr {
     /// Bytes acknowledged by the acknowledgement at hand, and lost since the last one.
     acked: usize,
     lost: usize,
+    /// The same since the round began.
+    round_acked: usize,
+    round_lost: usize,
     /// Acknowledgements come in bunches: bytes beyond what the bandwidth explains, and since when.
     extra: MaxFilter,
     extra_began: Instant,
@@ -131,6 +137,8 @@ impl Bbr {
             probe_rtt_ends: None,
             acked: 0,
             lost: 0,
+            round_acked: 0,
+            round_lost: 0,
             extra: MaxFilter::default(),
             extra_began: now,
             extra_acked: 0.0,
@@ -190,7 +198,15 @@ impl Bbr {
     }
 
     fn check_full_pipe(&mut self, round_began: bool, app_limited: bool) {
-        if self.pipe_is_full || !round_began || app_limited {
+        if self.pipe_is_full || !round_began {
+            return;
+        }
+        let lost = std::mem::take(&mut self.round_lost);
+        let acked = std::mem::take(&mut self.round_acked);
+        if lost as f64 > MAX_STARTUP_LOSS * (lost + acked) as f64 {
+            self.pipe_is_full = true;
+        }
+        if app_limited {
             return;
         }
         if self.bandwidth.max() >= self.full_bandwidth * 1.25 {
@@ -291,6 +307,7 @@ impl Congestion for Bbr {
 
     fn on_acked(&mut self, now: Instant, len: usize, sent: Option<(Instant, Snapshot)>) {
         self.acked += len;
+        self.round_acked += len;
         self.rate.on_acked(now, len, sent);
     }
 
@@ -315,6 +332,7 @@ impl Congestion for Bbr {
 
     fn on_lost(&mut self, len: usize) {
         self.lost += len;
+        self.round_lost += len;
     }
 
     fn on_timeout(&mut self) {

@@ -71,11 +71,12 @@ impl Rtt {
     }
 
     /// Whether an answer that came `elapsed` after the last of several sendings is for that one: the
-    /// answer to an earlier one would hardly take nearly a round trip longer (RFC 8985 6.2 step 2).
+    /// answer to an earlier one would hardly take nearly a round trip longer (RFC 8985 6.2 step 2). The
+    /// newest sample counts where it is shorter: a queue that was long a moment ago may be gone.
     #[must_use]
     pub(super) fn is_plausible(&self, elapsed: Duration) -> bool {
         self.smoothed
-            .is_some_and(|smoothed| elapsed >= smoothed.saturating_mul(7) / 8)
+            .is_some_and(|smoothed| elapsed >= smoothed.min(self.latest).saturating_mul(7) / 8)
     }
 
     /// After this time without an acknowledgement a datagram that was overtaken is lost: 9/8 of the
