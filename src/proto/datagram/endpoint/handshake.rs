@@ -90,7 +90,12 @@ impl Endpoint {
         let cookie = connecting.cookie.as_ref().map(|(cookie, _)| &cookie[..]);
         let (features, max_frame_len) = (&self.config.features, self.config.max_frame_len);
         let hello = match &mut connecting.sealing {
-            None => Some(emit::hello(features, max_frame_len, cookie, (Proof::None, HELLO_LEN))),
+            None => Some(emit::hello(
+                features,
+                max_frame_len,
+                cookie,
+                (Proof::None, HELLO_LEN),
+            )),
             Some(sealing) => {
                 let form = (Proof::Sealed, HELLO_LEN - OVERHEAD);
                 sealing.seal(&emit::hello(features, max_frame_len, None, form))

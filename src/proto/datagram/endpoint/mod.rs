@@ -268,7 +268,14 @@ impl Endpoint {
         for place in 0..cut.total {
             let mut datagram = Vec::new();
             let number = (number, place);
-            super::emit::fragment(&mut inner, &cut, number, false, &envelope.proof, &mut datagram);
+            super::emit::fragment(
+                &mut inner,
+                &cut,
+                number,
+                false,
+                &envelope.proof,
+                &mut datagram,
+            );
             peer.push(datagram);
         }
         self.next_frag_id += 1;

@@ -86,7 +86,9 @@ impl Endpoint {
         };
         let old = std::mem::replace(&mut peer.addr, to);
         let path = peer.sealed.as_mut().map(|sealed| &mut sealed.path);
-        let gone = path.filter(|_| is_proven).and_then(|path| path.moved(old, to));
+        let gone = path
+            .filter(|_| is_proven)
+            .and_then(|path| path.moved(old, to));
         self.sessions.remove(&old);
         self.sessions.insert(to, index);
         self.recent = None;

@@ -26,13 +26,7 @@ impl Endpoint {
     ///
     /// `room`: the application's queue takes one more message. Without room nothing is delivered, and
     /// so nothing is acknowledged.
-    pub fn handle_datagram(
-        &mut self,
-        now: Instant,
-        from: SocketAddr,
-        datagram: &[u8],
-        room: bool,
-    ) {
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8], room: bool) {
         let now = self.clamp(now);
         self.stats.datagrams_received += 1;
         self.stats.bytes_received += datagram.len() as u64;

@@ -259,7 +259,9 @@ impl Endpoint {
 
     /// Not longer than HELLO, and one for each: no amplifier (spec 4.10).
     fn welcome_sealed(&mut self, index: usize) {
-        let Some((addr, link)) = self.peer(index).and_then(|p| Some((p.addr, p.link.as_ref()?)))
+        let Some((addr, link)) = self
+            .peer(index)
+            .and_then(|p| Some((p.addr, p.link.as_ref()?)))
         else {
             return;
         };
@@ -273,11 +275,7 @@ impl Endpoint {
     }
 
     /// Server: HELLO in a session that is open already.
-    fn on_hello_again(
-        &mut self,
-        index: usize,
-        from: SocketAddr,
-    ) -> Result<(), DropReason> {
+    fn on_hello_again(&mut self, index: usize, from: SocketAddr) -> Result<(), DropReason> {
         let peer = self.peer(index).ok_or(DropReason::UnknownSession)?;
         if peer.sealed.as_ref().is_none_or(|s| s.path.is_proven) {
             return Err(DropReason::Duplicate);

@@ -119,12 +119,7 @@ pub(crate) struct Reliable {
 impl Reliable {
     /// Nothing was sent yet; `jitter` is random.
     #[must_use]
-    pub(crate) fn new(
-        config: &EndpointConfig,
-        proof: Proof,
-        jitter: u64,
-        now: Instant,
-    ) -> Self {
+    pub(crate) fn new(config: &EndpointConfig, proof: Proof, jitter: u64, now: Instant) -> Self {
         let datagram_len = config.max_datagram_len;
         Self {
             max_retries: config.max_retries,

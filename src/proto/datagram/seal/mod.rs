@@ -198,7 +198,9 @@ impl Sealing {
         let (header, sealed) = datagram
             .split_at_mut_checked(HEADER_LEN)
             .ok_or(DropReason::Malformed)?;
-        let number = header.last_chunk().map_or(u64::MAX, |n| u64::from_be_bytes(*n));
+        let number = header
+            .last_chunk()
+            .map_or(u64::MAX, |n| u64::from_be_bytes(*n));
         if number >= MAX_SENT {
             return Err(DropReason::Invalid);
         }
@@ -218,6 +220,3 @@ impl Sealing {
         })
     }
 }
-
-#[cfg(test)]
-pub(crate) mod tests;

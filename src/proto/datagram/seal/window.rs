@@ -87,7 +87,9 @@ mod tests {
     fn du15_it_is_a_set_of_the_newest() {
         let mut state = 7_u64;
         let mut random = move |below: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             (state >> 33) % below
         };
         for step in [2, 100, 5000, 100_000] {
