@@ -27,6 +27,7 @@ mod ids;
 mod pacing;
 mod parts;
 mod peer;
+mod proof;
 mod ranges;
 mod reassembly;
 mod received;
