@@ -262,10 +262,8 @@ impl Shared {
         stream::abort(&*self.transport);
         // Taken out first: giving a permit back may take other locks, and ending a session sends.
         let belongings = std::mem::take(&mut *self.belongings());
-        let Belongings {
-            writer_thread: thread,
-            ..
-        } = belongings;
+        let thread = belongings.writer_thread;
+        drop((belongings.permits, belongings.until_accepted));
         if let Some(thread) = thread.filter(|t| t.thread().id() != std::thread::current().id()) {
             // It was woken by the closed outbox and the closed socket, so it ends now.
             let _ = thread.join();
