@@ -9,6 +9,8 @@ use super::shared::{Life, Shared};
 use super::split::{ConnectionReader, ConnectionWriter};
 use super::stats::ConnectionStats;
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
+use crate::metrics::Family;
+use crate::net::meter::Meter;
 use crate::net::tls::PeerInfo;
 use crate::net::{clock, random};
 use crate::proto::keys::{self, Features};
@@ -206,7 +208,9 @@ impl VstpTcpConnection {
         self.wait_for(TimeoutKind::Recv, self.call_deadline(), |next, reader| {
             *next == Next::Pong && reader.frame().payload == token
         })?;
-        Ok(clock::now().saturating_duration_since(began))
+        let time = clock::now().saturating_duration_since(began);
+        self.shared.meter.time(Family::RoundTrip, time);
+        Ok(time)
     }
 
     /// Waits for `wanted` and keeps the frames that come before.
@@ -469,6 +473,12 @@ impl VstpTcpConnection {
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
         self.shared.peer_addr
+    }
+
+    /// What counts for it: of a client its own, of an accepted connection that of the server.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.shared.meter
     }
 
     /// What it has carried so far.

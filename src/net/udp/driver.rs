@@ -8,8 +8,10 @@ use super::core::{Core, Incoming};
 use super::socket::{RecvBuffer, Socket, TICK};
 use super::turn::Turn;
 use crate::error::{ClosedBy, VstpError};
+use crate::metrics::{Family, Metrics, RECEIVED, SENT, Snapshot};
+use crate::net::meter::{Meter, Source};
 use crate::net::{clock, random};
-use crate::proto::datagram::{Endpoint, EndpointStats, Progress, Token};
+use crate::proto::datagram::{DropReason, Endpoint, EndpointStats, Progress, Token};
 use crate::wire::Frame;
 use crossbeam_channel::{Receiver, bounded};
 use std::net::SocketAddr;
@@ -62,6 +64,9 @@ pub(crate) struct Driver {
     send_buffer: Mutex<Vec<u8>>,
     send_errors: AtomicU64,
     recv_errors: AtomicU64,
+    meter: Meter,
+    /// What the meter was told, once it was. Held to tell it what is new; `core` may be taken inside it.
+    handed: Mutex<Option<Box<Snapshot>>>,
 }
 
 impl Driver {
@@ -84,6 +89,8 @@ impl Driver {
             send_buffer: Mutex::default(),
             send_errors: AtomicU64::new(0),
             recv_errors: AtomicU64::new(0),
+            meter: config.meter.as_ref().map_or_else(Meter::new, Meter::child),
+            handed: Mutex::new(None),
             config,
         })
     }
@@ -459,6 +466,10 @@ impl Driver {
         }
     }
 
+    pub(crate) const fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
     /// Ends every call that waits, and the threads.
     pub(super) fn close(&self) {
         let mut core = self.lock();
@@ -472,6 +483,67 @@ impl Driver {
         // Waits for calls that are in the system; they have just been woken.
         self.socket.close();
     }
+}
+
+impl Source for Driver {
+    fn fold(&self, into: &Metrics) {
+        let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = handed.get_or_insert_default();
+        let now = numbers(&self.stats());
+        into.add_since(&now, last);
+        **last = now;
+    }
+}
+
+impl Drop for Driver {
+    /// What it held is gone, what it counted is not.
+    fn drop(&mut self) {
+        let now = numbers(&self.stats()).without_gauges();
+        let last = self.handed.get_mut();
+        let last = last.unwrap_or_else(PoisonError::into_inner).take();
+        let last = last.unwrap_or_default();
+        self.meter.metrics().add_since(&now, &last);
+    }
+}
+
+/// What a socket counted, as metrics.
+fn numbers(stats: &UdpStats) -> Snapshot {
+    let protocol = &stats.protocol;
+    let mut numbers = Snapshot::default();
+    numbers.set_frames(RECEIVED, &protocol.frames_received);
+    numbers.set_frames(SENT, &protocol.frames_sent);
+    numbers.set_times(Family::RoundTrip, &protocol.round_trips);
+    for reason in DropReason::ALL {
+        numbers.set(Family::Drops, reason as usize, protocol.dropped(reason));
+    }
+    let (completed, discarded) = (0, 1);
+    let (acknowledged, failed) = (0, 1);
+    for (family, place, value) in [
+        (Family::Datagrams, RECEIVED, protocol.datagrams_received),
+        (Family::Datagrams, SENT, protocol.datagrams_sent),
+        (Family::DatagramBytes, RECEIVED, protocol.bytes_received),
+        (Family::DatagramBytes, SENT, protocol.bytes_sent),
+        (Family::Messages, RECEIVED, protocol.messages_received),
+        (Family::Messages, SENT, protocol.messages_sent),
+        (Family::Deliveries, acknowledged, protocol.messages_acknowledged),
+        (Family::Deliveries, failed, protocol.messages_failed),
+        (Family::Retransmissions, 0, protocol.retransmissions),
+        (Family::RetransmissionTimeouts, 0, protocol.timeouts),
+        (Family::SocketErrors, RECEIVED, stats.recv_errors),
+        (Family::SocketErrors, SENT, stats.send_errors),
+        (Family::Sets, completed, protocol.sets_completed),
+        (Family::Sets, discarded, protocol.sets_discarded),
+        (Family::SetsActive, 0, protocol.reassembly_sets as u64),
+        (Family::SetBytes, 0, protocol.reassembly_len as u64),
+        (Family::SessionsOpened, 0, protocol.sessions_opened),
+        (Family::SessionsClosed, 0, protocol.sessions_closed),
+        (Family::SessionsActive, 0, protocol.sessions as u64),
+        (Family::Queued, RECEIVED, stats.recv_queue_count as u64),
+        (Family::Queued, SENT, stats.send_queue_count as u64),
+    ] {
+        numbers.set(family, place, value);
+    }
+    numbers
 }
 
 /// What is left until a deadline, at most a tick; `None` when it has passed.

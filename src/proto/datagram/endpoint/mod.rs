@@ -471,6 +471,7 @@ impl Endpoint {
             out.extend_from_slice(&datagram);
             self.stats.datagrams_sent += 1;
             self.stats.bytes_sent += datagram.len() as u64;
+            self.stats.frames_sent.note_datagram(&datagram);
             return Some(Transmit {
                 to,
                 segment_len: datagram.len(),

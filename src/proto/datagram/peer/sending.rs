@@ -23,6 +23,9 @@ impl Peer {
         self.flush_progress(now, shared.config.max_datagram_len);
         if let Some(reliable) = &mut self.reliable {
             reliable.begin(now);
+            if let Some(times) = reliable.take_round_trips() {
+                shared.stats.round_trips.add(&times);
+            }
             let may_ping =
                 self.link.is_some() || shared.config.answer_limit == AnswerLimit::Unlimited;
             if let Some(number) = reliable.take_ping(now).filter(|_| may_ping) {
@@ -39,6 +42,7 @@ impl Peer {
             if len > segment_len || (is_full && count > 0) {
                 break;
             }
+            let before = out.len();
             match self.outbox.pop_front() {
                 Some(datagram) => out.extend_from_slice(&datagram),
                 None => self.write_message(now, out),
@@ -46,6 +50,7 @@ impl Peer {
             count += 1;
             shared.stats.datagrams_sent += 1;
             shared.stats.bytes_sent += len as u64;
+            shared.stats.frames_sent.note_datagram(&out[before..]);
             next = self.next_len(now, shared.config);
             if len < segment_len {
                 break;
