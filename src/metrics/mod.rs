@@ -181,9 +181,7 @@ impl Snapshot {
     pub fn time(&self, name: &str) -> Option<Duration> {
         let is_it = |family: &&Family| family.name() == name && family.kind() == Kind::Histogram;
         let family = *Family::ALL.iter().find(is_it)?;
-        Some(Duration::from_nanos(
-            self.slots[family.slot(BUCKET_COUNT)],
-        ))
+        Some(Duration::from_nanos(self.slots[family.slot(BUCKET_COUNT)]))
     }
 
     /// Adds the numbers of another source, gauges too.

@@ -109,7 +109,9 @@ fn counter<'a>(
 ) {
     for place in 0..family.width() {
         out.push_str(family.name());
-        let series = family.labels(place).map(|(name, value)| -> (&'a str, &'a str) { (name, value) });
+        let series = family
+            .labels(place)
+            .map(|(name, value)| -> (&'a str, &'a str) { (name, value) });
         labels(out, own.into_iter().chain(series));
         let value = snapshot.at(family, place);
         // A gauge whose parts were read one after the other may be below zero for a moment.

@@ -60,10 +60,7 @@ fn a_value_is_found_by_name_and_labels_and_summed_over_the_others() {
     let value = |labels: &[_]| snapshot.value("vstp_frame_bytes_total", labels);
     assert_eq!(value(&[]), Some(150));
     assert_eq!(value(&[("type", "custom")]), Some(50));
-    assert_eq!(
-        value(&[("type", "data"), ("direction", "sent")]),
-        Some(100)
-    );
+    assert_eq!(value(&[("type", "data"), ("direction", "sent")]), Some(100));
     assert_eq!(value(&[("direction", "received")]), Some(0));
     assert_eq!(value(&[("type", "nothing")]), None);
     assert_eq!(snapshot.value("vstp_handler_seconds", &[]), None);
@@ -129,7 +126,10 @@ fn a_lane_that_is_off_counts_nothing() {
     let mut lane = Lane::default();
     lane.note(crate::wire::FrameType::Data, 10);
     lane.note_all(&lane.tally());
-    assert_eq!((lane.tally().frame_total(), lane.tally().byte_total()), (2, 20));
+    assert_eq!(
+        (lane.tally().frame_total(), lane.tally().byte_total()),
+        (2, 20)
+    );
     lane.switch_off();
     lane.note(crate::wire::FrameType::Data, 10);
     lane.note_all(&lane.tally());

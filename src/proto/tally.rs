@@ -52,13 +52,13 @@ impl Tally {
     }
 
     /// Counts the frames of a datagram that this side has made.
-    pub(crate) fn note_datagram(&mut self, datagram: &[u8]) {
+    pub(crate) fn note_datagram(&mut self, datagram: &[u8], trailer: Trailer) {
         let limits = Limits {
             max_frame_len: datagram.len(),
             ..Limits::default()
         };
         let mut rest = datagram;
-        while let Ok(Some(head)) = FixedHeader::parse(rest, Trailer::Always, &limits) {
+        while let Ok(Some(head)) = FixedHeader::parse(rest, trailer, &limits) {
             self.note(head.typ, head.frame_len);
             rest = rest.get(head.frame_len..).unwrap_or_default();
         }
@@ -211,7 +211,7 @@ mod tests {
             crate::wire::encode(frame.as_ref(), Trailer::Always, &limits, &mut datagram).unwrap();
         }
         let mut tally = Tally::default();
-        tally.note_datagram(&datagram);
+        tally.note_datagram(&datagram, Trailer::Always);
         assert_eq!(
             (
                 tally.frames(FrameType::Ack),

@@ -314,6 +314,38 @@ impl VstpTcpConnection {
         Ok(self.reader.next_frame(until)?.then(|| self.reader.frame()))
     }
 
+    /// [`recv`](Self::recv) into a frame that was used before, whose memory is used again: nothing is
+    /// allocated for messages that fit it. `false` is the end of the session, and leaves the frame as it is.
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Example
+    /// ```
+    /// # use vstp::{Frame, VstpTcpClient, VstpTcpServer};
+    /// # let server = VstpTcpServer::bind_plain("127.0.0.1:0")?;
+    /// # let addr = server.local_addr();
+    /// # let handle = server.spawn(|_: &vstp::serve::Session, frame: Frame| frame)?;
+    /// # let mut client = VstpTcpClient::connect_plain(addr)?;
+    /// let mut frame = Frame::data("");
+    /// for text in ["first", "second"] {
+    ///     client.send(&Frame::data(text))?;
+    ///     assert!(client.recv_into(&mut frame)?);
+    ///     assert_eq!(frame.payload, text.as_bytes());
+    /// }
+    /// # Ok::<(), vstp::VstpError>(())
+    /// ```
+    pub fn recv_into(&mut self, frame: &mut Frame) -> Result<bool, VstpError> {
+        let received = self.recv_ref()?;
+        if let Some(received) = received {
+            frame.assign(received);
+        }
+        Ok(received.is_some())
+    }
+
     /// Waits as [`recv_until`](Self::recv_until), for the loop of a server.
     pub(crate) fn next(&mut self, until: Option<Instant>) -> Result<Next, VstpError> {
         self.reader.next(until)

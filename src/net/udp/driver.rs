@@ -525,7 +525,11 @@ fn numbers(stats: &UdpStats) -> Snapshot {
         (Family::DatagramBytes, SENT, protocol.bytes_sent),
         (Family::Messages, RECEIVED, protocol.messages_received),
         (Family::Messages, SENT, protocol.messages_sent),
-        (Family::Deliveries, acknowledged, protocol.messages_acknowledged),
+        (
+            Family::Deliveries,
+            acknowledged,
+            protocol.messages_acknowledged,
+        ),
         (Family::Deliveries, failed, protocol.messages_failed),
         (Family::Retransmissions, 0, protocol.retransmissions),
         (Family::RetransmissionTimeouts, 0, protocol.timeouts),

@@ -27,7 +27,7 @@ use super::reliable::{Message, Outgoing, Set};
 use super::secret::Secret;
 use super::stats::EndpointStats;
 use crate::proto::keys::Features;
-use crate::wire::{Flags, Frame, FrameRef, FrameType, Limits};
+use crate::wire::{Flags, Frame, FrameRef, FrameType, Limits, Trailer};
 use connecting::{Connecting, CookieRate, Key};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
@@ -471,7 +471,8 @@ impl Endpoint {
             out.extend_from_slice(&datagram);
             self.stats.datagrams_sent += 1;
             self.stats.bytes_sent += datagram.len() as u64;
-            self.stats.frames_sent.note_datagram(&datagram);
+            let frames = &mut self.stats.frames_sent;
+            frames.note_datagram(&datagram, Trailer::Always);
             return Some(Transmit {
                 to,
                 segment_len: datagram.len(),

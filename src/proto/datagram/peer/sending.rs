@@ -50,7 +50,8 @@ impl Peer {
             count += 1;
             shared.stats.datagrams_sent += 1;
             shared.stats.bytes_sent += len as u64;
-            shared.stats.frames_sent.note_datagram(&out[before..]);
+            let frames = &mut shared.stats.frames_sent;
+            frames.note_datagram(&out[before..], Trailer::Always);
             next = self.next_len(now, shared.config);
             if len < segment_len {
                 break;
