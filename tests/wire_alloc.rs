@@ -10,9 +10,6 @@ use vstp::wire::{self, Buffer, Decoded, Frame, Limits, Trailer};
 use vstp::{Flags, FrameType, try_decode_frame};
 use vstp::{VstpTcpClient, VstpTcpServer};
 
-const BOUND_ONCE: f64 = 100.0;
-const BOUND_ACKED: f64 = 100.0;
-
 /// Reached only by a test that fails.
 const LONG: Duration = Duration::from_secs(20);
 
@@ -180,11 +177,10 @@ fn a_client_that_lends_or_reuses_frames_allocates_nothing_and_one_that_owns_them
             client.send(&frame).expect("it is sent");
             assert!(client.recv().expect("an answer").is_some());
         });
-        println!("TLS: {tls}; lent {lent}, reused {reused}, owned {owned}");
-        if !tls {
-            assert_eq!((lent, reused, owned), (0.0, 0.0, 2.0));
-        }
-        assert!(owned >= reused + 2.0, "{owned} {reused}");
+        // rustls makes a vector of each record, in both directions.
+        let records = if tls { 2.0 } else { 0.0 };
+        let expected = (records, records, records + 2.0);
+        assert_eq!((lent, reused, owned), expected, "TLS: {tls}");
         client.close().expect("it closes");
         handle.shutdown(LONG);
     }
@@ -213,6 +209,11 @@ impl Pair {
     }
 
     fn settle(&mut self) {
+        // So that pacing has nothing to say.
+        self.now += Duration::from_millis(10);
+        for (endpoint, _) in &mut self.sides {
+            endpoint.handle_timeout(self.now);
+        }
         let mut moved = true;
         while std::mem::take(&mut moved) {
             for from in 0..2 {
@@ -267,6 +268,7 @@ fn a_datagram_there_and_back_allocates_what_the_applications_get() {
         pair.settle();
         pair.message(0);
     });
-    println!("once {once}, acknowledged {acknowledged}");
-    assert!(once <= BOUND_ONCE && acknowledged <= BOUND_ACKED);
+    // A payload for each application; tables that grow are a few in all. The test clones the request.
+    assert!((2.0..2.5).contains(&once), "{once}");
+    assert!((3.0..3.5).contains(&acknowledged), "{acknowledged}");
 }

@@ -44,7 +44,7 @@ pub struct Meter {
 struct Inner {
     metrics: Arc<Metrics>,
     /// Where these numbers are added up with others.
-    parent: Option<Arc<Inner>>,
+    parent: Option<Arc<Self>>,
     /// What has gone there, once something has. Held to hand over what is new; nothing is taken inside it.
     handed: Mutex<Option<Box<Snapshot>>>,
     /// Those that are counted at. Held to copy or clean the list; nothing is taken inside it.

@@ -27,7 +27,7 @@ use super::reliable::{Message, Outgoing, Set};
 use super::secret::Secret;
 use super::stats::EndpointStats;
 use crate::proto::keys::Features;
-use crate::wire::{Flags, Frame, FrameRef, FrameType, Limits, Trailer};
+use crate::wire::{Flags, Frame, FrameRef, FrameType, Limits};
 use connecting::{Connecting, CookieRate, Key};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
@@ -224,7 +224,8 @@ impl Endpoint {
             if !peer.may_answer(now, len, limit) {
                 return Err(SendError::AnswerLimit);
             }
-            let mut datagram = Vec::with_capacity(len);
+            let mut datagram = peer.take_buffer();
+            datagram.reserve(len);
             envelope.write(frame, &limits, &mut datagram)?;
             peer.push(datagram);
         } else {
@@ -472,7 +473,7 @@ impl Endpoint {
             self.stats.datagrams_sent += 1;
             self.stats.bytes_sent += datagram.len() as u64;
             let frames = &mut self.stats.frames_sent;
-            frames.note_datagram(&datagram, Trailer::Always);
+            frames.note_datagram(&datagram, crate::wire::Trailer::Always);
             return Some(Transmit {
                 to,
                 segment_len: datagram.len(),
