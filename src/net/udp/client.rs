@@ -2,9 +2,10 @@
 
 use super::config::UdpConfig;
 use super::delivery::Delivery;
-use super::driver::{UdpStats, closed};
+use super::driver::closed;
 use super::running::Running;
 use super::session::UdpSession;
+use super::stats::UdpStats;
 use crate::error::{TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
 use crate::net::clock;

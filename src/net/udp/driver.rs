@@ -6,14 +6,16 @@
 use super::config::UdpConfig;
 use super::core::{Core, Incoming};
 use super::socket::{RecvBuffer, Socket, TICK};
+use super::stats::UdpStats;
 use super::turn::Turn;
 use crate::error::{ClosedBy, VstpError};
-use crate::metrics::{Family, Metrics, RECEIVED, SENT, Snapshot};
+use crate::metrics::{Metrics, Snapshot};
 use crate::net::meter::{Meter, Source};
 use crate::net::{clock, random};
-use crate::proto::datagram::{DropReason, Endpoint, EndpointStats, Progress, Token};
+use crate::proto::datagram::{Endpoint, Progress, SendError, Token};
 use crate::wire::Frame;
 use crossbeam_channel::{Receiver, bounded};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -25,22 +27,6 @@ const GATHER_COUNT: usize = 32;
 const GATHER_TIME: Duration = Duration::from_micros(100);
 /// Fewer on their way than this are not worth gathering: the next may never come.
 const GATHER_FROM: usize = 8;
-
-/// Counters and gauges of a UDP socket.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct UdpStats {
-    /// What the protocol counts: traffic, retransmissions, sessions, drops by reason.
-    pub protocol: EndpointStats,
-    /// Datagrams that the system did not take. Each counts as lost on the way.
-    pub send_errors: u64,
-    /// Errors that receiving reported, such as a refusal by the other host. None of them ends anything.
-    pub recv_errors: u64,
-    /// Messages that wait for `recv`.
-    pub recv_queue_count: usize,
-    /// Messages that wait for their acknowledgement.
-    pub send_queue_count: usize,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -174,9 +160,23 @@ impl Driver {
                 // As good as lost on the way: what matters is sent again.
                 self.send_errors.fetch_add(1, Ordering::Relaxed);
                 log::trace!("datagram to {} was not sent: {error}", transmit.to);
+                if is_too_large(&error) {
+                    self.give_up_too_large(transmit.to, transmit.segment_len);
+                }
             }
         }
         *spare() = out;
+    }
+
+    /// What is too large for the network now is so the next time: those who sent it are told.
+    fn give_up_too_large(&self, to: SocketAddr, len: usize) {
+        let mut core = self.lock();
+        if core.endpoint.handle_too_large(to, len) == 0 {
+            core.too_large = Some((to, len));
+        }
+        core.hand_over(&self.inbox_len);
+        drop(core);
+        self.changed.notify_all();
     }
 
     /// Whether the timer thread must be told of an earlier deadline.
@@ -371,7 +371,14 @@ impl Driver {
             }
             let sent = core.endpoint.send(clock::now(), to, frame.as_ref());
             sent.map_err(VstpError::from)
-        })
+        })?;
+        if self.send_errors.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        match self.lock().too_large.take_if(|(addr, _)| *addr == to) {
+            Some((_, len)) => Err(SendError::TooLarge { len }.into()),
+            None => Ok(()),
+        }
     }
 
     /// Begins a send that is repeated until it is acknowledged; waits for room in the queue.
@@ -489,7 +496,7 @@ impl Source for Driver {
     fn fold(&self, into: &Metrics) {
         let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
         let last = handed.get_or_insert_default();
-        let now = numbers(&self.stats());
+        let now = self.stats().numbers();
         into.add_since(&now, last);
         **last = now;
     }
@@ -498,56 +505,12 @@ impl Source for Driver {
 impl Drop for Driver {
     /// What it held is gone, what it counted is not.
     fn drop(&mut self) {
-        let now = numbers(&self.stats()).without_gauges();
+        let now = self.stats().numbers().without_gauges();
         let last = self.handed.get_mut();
         let last = last.unwrap_or_else(PoisonError::into_inner).take();
         let last = last.unwrap_or_default();
         self.meter.metrics().add_since(&now, &last);
     }
-}
-
-/// What a socket counted, as metrics.
-fn numbers(stats: &UdpStats) -> Snapshot {
-    let protocol = &stats.protocol;
-    let mut numbers = Snapshot::default();
-    numbers.set_frames(RECEIVED, &protocol.frames_received);
-    numbers.set_frames(SENT, &protocol.frames_sent);
-    numbers.set_times(Family::RoundTrip, &protocol.round_trips);
-    for reason in DropReason::ALL {
-        numbers.set(Family::Drops, reason as usize, protocol.dropped(reason));
-    }
-    let (completed, discarded) = (0, 1);
-    let (acknowledged, failed) = (0, 1);
-    for (family, place, value) in [
-        (Family::Datagrams, RECEIVED, protocol.datagrams_received),
-        (Family::Datagrams, SENT, protocol.datagrams_sent),
-        (Family::DatagramBytes, RECEIVED, protocol.bytes_received),
-        (Family::DatagramBytes, SENT, protocol.bytes_sent),
-        (Family::Messages, RECEIVED, protocol.messages_received),
-        (Family::Messages, SENT, protocol.messages_sent),
-        (
-            Family::Deliveries,
-            acknowledged,
-            protocol.messages_acknowledged,
-        ),
-        (Family::Deliveries, failed, protocol.messages_failed),
-        (Family::Retransmissions, 0, protocol.retransmissions),
-        (Family::RetransmissionTimeouts, 0, protocol.timeouts),
-        (Family::SocketErrors, RECEIVED, stats.recv_errors),
-        (Family::SocketErrors, SENT, stats.send_errors),
-        (Family::Sets, completed, protocol.sets_completed),
-        (Family::Sets, discarded, protocol.sets_discarded),
-        (Family::SetsActive, 0, protocol.reassembly_sets as u64),
-        (Family::SetBytes, 0, protocol.reassembly_len as u64),
-        (Family::SessionsOpened, 0, protocol.sessions_opened),
-        (Family::SessionsClosed, 0, protocol.sessions_closed),
-        (Family::SessionsActive, 0, protocol.sessions as u64),
-        (Family::Queued, RECEIVED, stats.recv_queue_count as u64),
-        (Family::Queued, SENT, stats.send_queue_count as u64),
-    ] {
-        numbers.set(family, place, value);
-    }
-    numbers
 }
 
 /// What is left until a deadline, at most a tick; `None` when it has passed.
@@ -557,6 +520,16 @@ fn remaining(until: Option<Instant>) -> Option<Duration> {
     };
     let left = until.saturating_duration_since(clock::now());
     (!left.is_zero()).then(|| left.min(TICK))
+}
+
+/// EMSGSIZE, whose kind std does not name.
+fn is_too_large(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let code = rustix::io::Errno::MSGSIZE.raw_os_error();
+    // WSAEMSGSIZE.
+    #[cfg(not(unix))]
+    let code = 10_040;
+    error.raw_os_error() == Some(code)
 }
 
 pub(super) fn closed() -> VstpError {
