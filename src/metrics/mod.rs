@@ -191,12 +191,6 @@ impl Snapshot {
         }
     }
 
-    /// The numbers in the text format of Prometheus, version 0.0.4; see [`CONTENT_TYPE`].
-    #[must_use]
-    pub fn render_prometheus(&self) -> String {
-        render::text(None, &[("", self)])
-    }
-
     /// The same with nothing there any more: what a source leaves behind.
     pub(crate) fn without_gauges(mut self) -> Self {
         for family in Family::ALL.iter().filter(|f| f.kind() == Kind::Gauge) {

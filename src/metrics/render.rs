@@ -67,6 +67,14 @@ impl Exposition {
     }
 }
 
+impl Snapshot {
+    /// The numbers in the text format of Prometheus, version 0.0.4; see [`CONTENT_TYPE`].
+    #[must_use]
+    pub fn render_prometheus(&self) -> String {
+        text(None, &[("", self)])
+    }
+}
+
 impl Metrics {
     /// The numbers now in the text format of Prometheus; see [`Snapshot::render_prometheus`].
     #[must_use]
@@ -76,7 +84,7 @@ impl Metrics {
 }
 
 /// Writes every family once, with the series of all parts.
-pub(super) fn text(label: Option<&str>, parts: &[(&str, &Snapshot)]) -> String {
+fn text(label: Option<&str>, parts: &[(&str, &Snapshot)]) -> String {
     let mut out = String::with_capacity(16 * 1024);
     for family in Family::ALL {
         let kind = match family.kind() {

@@ -421,7 +421,7 @@ impl Reader {
                 self.decoder.on_read(len);
                 self.now = clock::now();
                 self.silent_since = self.now;
-                self.shared.note_received(self.now);
+                self.shared.note_received(self.now, len);
                 let sent = self.shared.outbox.frames_sent();
                 self.session.note_frames_sent(sent);
                 let counted = len.min(self.sealed_len);

@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) draining: AtomicBool,
     /// Added to by the reader alone.
     pub(crate) received: Lane,
+    /// Bytes that have arrived, of whole frames or not. Likewise.
+    bytes_received: AtomicU64,
     /// Added to by the thread that calls the handler.
     handler_times: TimeLane,
     /// Where the numbers go.
@@ -85,6 +87,7 @@ impl Shared {
             aborted: OnceLock::new(),
             draining: AtomicBool::new(false),
             received: Lane::default(),
+            bytes_received: AtomicU64::new(0),
             handler_times: TimeLane::default(),
             meter: Meter::off(),
             handed: Mutex::new(None),
@@ -106,9 +109,14 @@ impl Shared {
         self.meter = meter;
     }
 
-    pub(crate) fn note_received(&self, now: Instant) {
+    pub(crate) fn note_received(&self, now: Instant, len: usize) {
         let since = now.saturating_duration_since(self.base).as_millis() as u64;
         self.last_received.store(since, Ordering::Relaxed);
+        if self.meter.is_on() {
+            // The reader is the only one that adds, so no read-modify-write is needed.
+            let total = self.bytes_received.load(Ordering::Relaxed) + len as u64;
+            self.bytes_received.store(total, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn last_received(&self) -> Instant {
@@ -174,7 +182,9 @@ impl Shared {
     }
 
     pub(crate) fn stats(&self) -> ConnectionStats {
-        ConnectionStats::new(self.outbox.sent.tally(), self.received.tally())
+        let bytes_received = self.bytes_received.load(Ordering::Relaxed);
+        let (sent, received) = (self.outbox.sent.tally(), self.received.tally());
+        ConnectionStats::new(sent, received, bytes_received)
     }
 
     /// Keeps something until the connection ends.

@@ -16,7 +16,7 @@ pub struct ConnectionStats {
     pub frames_received: u64,
     /// Bytes of the frames sent.
     pub bytes_sent: u64,
-    /// Bytes of the frames received.
+    /// Bytes received, those of a frame that is still arriving included.
     pub bytes_received: u64,
     /// The frames sent, by type.
     pub sent: Tally,
@@ -25,12 +25,12 @@ pub struct ConnectionStats {
 }
 
 impl ConnectionStats {
-    pub(super) fn new(sent: Tally, received: Tally) -> Self {
+    pub(super) fn new(sent: Tally, received: Tally, bytes_received: u64) -> Self {
         Self {
             frames_sent: sent.frame_total(),
             frames_received: received.frame_total(),
             bytes_sent: sent.byte_total(),
-            bytes_received: received.byte_total(),
+            bytes_received,
             sent,
             received,
         }
