@@ -2,6 +2,7 @@
 
 use super::slow::{OnSlow, SlowHandler};
 use crate::error::VstpError;
+use crate::ext::{CompressionConfig, ExtensionRegistry};
 use crate::net::tcp::TcpConfig;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +53,20 @@ impl ServerConfig {
     #[must_use]
     pub fn tcp(mut self, tcp: TcpConfig) -> Self {
         self.tcp = tcp;
+        self
+    }
+
+    /// As [`TcpConfig::compression`], for each connection; after [`tcp`](Self::tcp), which replaces it.
+    #[must_use]
+    pub fn compression(mut self, compression: CompressionConfig) -> Self {
+        self.tcp = self.tcp.compression(compression);
+        self
+    }
+
+    /// As [`TcpConfig::extensions`], for each connection; after [`tcp`](Self::tcp), which replaces it.
+    #[must_use]
+    pub fn extensions(mut self, extensions: impl Into<Arc<ExtensionRegistry>>) -> Self {
+        self.tcp = self.tcp.extensions(extensions);
         self
     }
 

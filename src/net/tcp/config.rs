@@ -2,6 +2,7 @@
 
 use super::memory::MemoryBudget;
 use crate::error::VstpError;
+use crate::ext::{CompressionConfig, ExtensionRegistry, Pipeline};
 use crate::proto::deadline::FrameDeadline;
 use crate::proto::keys::{AuthToken, Features};
 use crate::wire::Limits;
@@ -46,6 +47,7 @@ pub struct TcpConfig {
     pub(crate) require_hello: bool,
     pub(crate) features: Features,
     pub(crate) auth_token: Option<AuthToken>,
+    pub(crate) pipeline: Pipeline,
     /// What the connections of a server share.
     pub(crate) memory: Option<Arc<MemoryBudget>>,
 }
@@ -73,6 +75,7 @@ impl Default for TcpConfig {
             require_hello: false,
             features: Features::default(),
             auth_token: None,
+            pipeline: Pipeline::default(),
             memory: None,
         }
     }
@@ -223,6 +226,21 @@ impl TcpConfig {
         self
     }
 
+    /// Offers compression (feature `gzip`), and compresses messages where the peer has it too. Default: off. See
+    /// [`CompressionConfig`] for when not to; it needs the crate feature `compression`.
+    #[must_use]
+    pub fn compression(mut self, compression: CompressionConfig) -> Self {
+        self.pipeline.compression = Some(compression);
+        self
+    }
+
+    /// The extensions that messages pass. Default: none. An [`Arc`] shares one registry among many configurations.
+    #[must_use]
+    pub fn extensions(mut self, extensions: impl Into<Arc<ExtensionRegistry>>) -> Self {
+        self.pipeline.extensions = Some(extensions.into());
+        self
+    }
+
     /// Checks what a setter cannot. `connect` and `bind` call it.
     ///
     /// # Errors
@@ -268,6 +286,6 @@ impl TcpConfig {
                 "must have 1 to 3,072 bytes",
             ));
         }
-        Ok(())
+        self.pipeline.validate(&self.features)
     }
 }

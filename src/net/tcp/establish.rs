@@ -95,7 +95,7 @@ fn security(tls: Option<&TlsSession>) -> Security {
 
 fn session_config(config: &TcpConfig) -> SessionConfig {
     SessionConfig {
-        features: config.features.clone(),
+        features: config.pipeline.offer(&config.features),
         max_frame_len: config.limits.max_frame_len,
         hello: config.hello,
         require_hello: config.require_hello,
@@ -130,7 +130,8 @@ fn open(
     };
     // What the peer accepts is known after HELLO or WELCOME; until then our own limit holds.
     let outbox = Outbox::new(write, framing, config.limits.max_frame_len);
-    let shared = Arc::new(Shared::new(transport, outbox, addrs, tls));
+    let shared = Shared::new(transport, outbox, addrs, tls).with_pipeline(&config.pipeline);
+    let shared = Arc::new(shared);
     Ok((
         Reader::new(read, session, Arc::clone(&shared), config),
         shared,

@@ -9,6 +9,7 @@ pub(crate) mod establish;
 mod feed;
 pub(crate) mod keeper;
 pub(crate) mod memory;
+mod messages;
 mod outbox;
 pub(crate) mod reader;
 mod sender;

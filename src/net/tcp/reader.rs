@@ -9,13 +9,14 @@ use super::memory::{FREE_LEN, MemoryShare};
 use super::outbox::Fin;
 use super::shared::Shared;
 use crate::error::{ClosedBy, RemoteError, TimeoutKind, VstpError};
+use crate::ext;
 use crate::net::clock;
 use crate::net::stream::{ReadHalf, ReadOutcome};
 use crate::proto::budget::TinyReads;
 use crate::proto::deadline::FrameDeadline;
 use crate::proto::session::{Closed, Event, Session, StreamEnd, error_frame};
 use crate::proto::{ErrorCode, StreamDecoder, Violation};
-use crate::wire::{DEFAULT_MAX_FRAME_SIZE, Frame, FrameRef, FrameType};
+use crate::wire::{DEFAULT_MAX_FRAME_SIZE, Flags, Frame, FrameRef, FrameType};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -76,7 +77,7 @@ pub(crate) struct Reader {
     was_away: bool,
     /// How it ended; everything afterwards says the same.
     ended: Option<Ended>,
-    /// A frame that is lent out instead of the decoder's.
+    /// A frame that is lent out instead of the decoder's, or the decoder's inflated.
     lent: Option<Frame>,
     /// The frame that is ready was found, but not handed out yet.
     found_again: bool,
@@ -86,6 +87,8 @@ pub(crate) struct Reader {
     stalled_since: Option<Instant>,
     /// How long the peer may leave it so.
     write_timeout: Duration,
+    /// The largest message, inflated (bytes).
+    max_frame_len: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -123,6 +126,7 @@ impl Reader {
             is_stalled: false,
             stalled_since: None,
             write_timeout: config.write_deadline.base,
+            max_frame_len: config.limits.max_frame_len,
         }
     }
 
@@ -172,7 +176,19 @@ impl Reader {
 
     /// The frame that [`Self::next`] found, owned.
     pub(crate) fn take(&mut self) -> Frame {
-        self.decoder.take()
+        match self.lent.take() {
+            None => self.decoder.take(),
+            Some(frame) => frame,
+        }
+    }
+
+    /// A message through the extensions; `None` when one of them has kept or answered it.
+    pub(crate) fn deliver(&self, frame: Frame) -> Result<Option<Frame>, VstpError> {
+        self.shared.deliver(frame, self.session.is_server())
+    }
+
+    pub(crate) fn has_extensions(&self) -> bool {
+        self.shared.has_extensions()
     }
 
     pub(crate) fn session(&mut self) -> &mut Session {
@@ -264,6 +280,10 @@ impl Reader {
             let was_open = self.session.established().is_some();
             let event = match self.session.handle_frame(self.now, self.decoder.frame()) {
                 Ok(Event::Deliver) => {
+                    if self.decoder.frame().flags.contains(Flags::COMP) {
+                        // Before it is acknowledged: what cannot be inflated was not accepted.
+                        self.inflate()?;
+                    }
                     self.send_answers()?;
                     return Ok(Some(Next::Frame));
                 }
@@ -294,6 +314,28 @@ impl Reader {
             if matches!(event, Event::Established) || !was_open {
                 return Ok(Some(Next::Established));
             }
+        }
+    }
+
+    /// Inflates the message that is ready, within the frame limit and the server's memory.
+    fn inflate(&mut self) -> Result<(), VstpError> {
+        let (frame, cap) = (self.decoder.frame(), self.max_frame_len);
+        let wanted = self.decoder.memory() + ext::inflated_len(frame, cap);
+        let until = clock::after(self.frame_deadline.allowance(cap));
+        while !self.memory.resize(wanted, Some(clock::after_or_far(MEMORY_TICK))) {
+            if let Some(by) = self.shared.aborted.get() {
+                return Err(VstpError::ConnectionClosed(*by));
+            }
+            if until.is_some_and(|at| clock::now() >= at) {
+                return Err(self.expire(TimeoutKind::Frame));
+            }
+        }
+        match ext::inflate(self.decoder.frame(), cap) {
+            Ok(frame) => {
+                self.lent = Some(frame);
+                Ok(())
+            }
+            Err(error) => Err(self.refuse(error.into())),
         }
     }
 

@@ -307,7 +307,6 @@ impl Reassembly {
             set.whole = set.assembly.finish(&self.limits);
             let agrees = set.whole.as_ref().is_some_and(|frame| {
                 frame.flags.contains(Flags::REQ_ACK) == set.wants_ack
-                    && !frame.flags.contains(Flags::COMP)
                     && frame.typ.is_message()
             });
             if !agrees {

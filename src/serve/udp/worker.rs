@@ -1,9 +1,9 @@
 //! Worker threads: each takes a message, runs the handler, sends the answer.
 
-use super::super::reply::{HandlerError, Reply};
+use super::super::reply::Reply;
 use super::peer::UdpPeer;
 use super::serving::{IS_WORKER, Serving};
-use crate::error::VstpError;
+use crate::error::{HandlerError, VstpError};
 use crate::net::clock;
 use crate::net::udp::core::Incoming;
 use crate::proto::ErrorCode;

@@ -25,7 +25,7 @@ use super::peer::{Fate, Link, Peer, Shared};
 use super::reassembly::Totals;
 use super::reliable::{Message, Outgoing, Set};
 use super::secret::Secret;
-use super::stats::EndpointStats;
+use super::stats::{DropReason, EndpointStats};
 use crate::proto::keys::Features;
 use crate::wire::{Flags, Frame, FrameRef, FrameType, Limits};
 use connecting::{Connecting, CookieRate, Key};
@@ -213,7 +213,7 @@ impl Endpoint {
         let now = self.clamp(now);
         let index = self.peer_for(now, to)?;
         let (envelope, limits) = self.envelope(index, false);
-        check(frame)?;
+        self.check(index, frame)?;
         let len = envelope.message_len(frame, &limits)?;
         let limit = self.config.answer_limit;
         let max_len = self.config.max_datagram_len;
@@ -280,7 +280,7 @@ impl Endpoint {
         let now = self.clamp(now);
         let index = self.peer_for(now, to)?;
         let (envelope, limits) = self.envelope(index, true);
-        check(frame.as_ref())?;
+        self.check(index, frame.as_ref())?;
         let len = envelope.message_len(frame.as_ref(), &limits)?;
         let msg_id = envelope.msg_id;
         let is_stranger = envelope.sid.is_none();
@@ -314,6 +314,10 @@ impl Endpoint {
             peer: index,
             msg_id,
         })
+    }
+
+    fn check(&self, index: usize, frame: FrameRef<'_>) -> Result<(), SendError> {
+        check(frame, self.peer(index).is_some_and(Peer::has_gzip))
     }
 
     fn cut(
@@ -400,6 +404,18 @@ impl Endpoint {
     pub fn session(&self, with: SocketAddr) -> Option<(u128, &Features)> {
         let link: &Link = self.peer(*self.sessions.get(&with)?)?.link.as_ref()?;
         Some((link.id, &link.features))
+    }
+
+    /// The limits of frames to an address: this side's, and what its session said.
+    #[must_use]
+    pub fn limits_to(&self, with: SocketAddr) -> Limits {
+        let index = self.sessions.get(&with).copied();
+        self.envelope(index.unwrap_or(usize::MAX), false).1
+    }
+
+    /// Notes that the shell had to drop a message that it was handed.
+    pub fn note_dropped(&mut self, reason: DropReason) {
+        self.stats.drop(reason);
     }
 
     /// Addresses with an open session, in order.
@@ -575,16 +591,17 @@ impl Endpoint {
     }
 }
 
-/// What only the transport may send or set.
-fn check(frame: FrameRef<'_>) -> Result<(), SendError> {
+/// What only the transport may send or set; `gzip`: whether payloads may be compressed.
+fn check(frame: FrameRef<'_>, gzip: bool) -> Result<(), SendError> {
     let is_answer = frame.typ == FrameType::Err && frame.headers.get("correlation-id").is_some();
     if !frame.typ.is_message() && !is_answer {
         return Err(SendError::ReservedType);
     }
-    for (flag, name) in [(Flags::FRAG, "FRAG"), (Flags::COMP, "COMP")] {
-        if frame.flags.contains(flag) {
-            return Err(SendError::FlagNotAllowed(name));
-        }
+    if frame.flags.contains(Flags::FRAG) {
+        return Err(SendError::FlagNotAllowed("FRAG"));
+    }
+    if frame.flags.contains(Flags::COMP) && !(gzip && frame.typ.is_message()) {
+        return Err(SendError::FlagNotAllowed("COMP"));
     }
     let reserved = |header: crate::wire::Header<'_>| fields::reserved_in_message(header.key);
     match frame.headers.iter().find_map(reserved) {
