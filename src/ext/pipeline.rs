@@ -85,7 +85,9 @@ impl Pipeline {
                 "`gzip` needs the crate feature `compression`",
             ));
         }
-        self.compression.as_ref().map_or(Ok(()), CompressionConfig::validate)
+        self.compression
+            .as_ref()
+            .map_or(Ok(()), CompressionConfig::validate)
     }
 
     /// What a side with these settings offers.
@@ -122,7 +124,9 @@ impl Pipeline {
         match processed.map_err(|error| VstpError::Extension(Box::new(error)))? {
             Outcome::Pass(frame) => {
                 let compressed = self.compress(frame.as_ref(), link)?;
-                Ok(compressed.of_owned(frame).map_or(Outgoing::Consumed, Outgoing::Changed))
+                Ok(compressed
+                    .of_owned(frame)
+                    .map_or(Outgoing::Consumed, Outgoing::Changed))
             }
             Outcome::Consume | Outcome::Answer(_) => Ok(Outgoing::Consumed),
         }

@@ -79,6 +79,9 @@ pub enum InflateError {
         /// How many bytes follow.
         count: usize,
     },
+    /// It is cut into more blocks than its length explains: each costs time, however little it holds.
+    #[error("the gzip member has too many blocks")]
+    TooManyBlocks,
     /// It is larger than the receiver accepts.
     #[error("inflated, the payload is over the limit of {limit} bytes")]
     TooLarge {

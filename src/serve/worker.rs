@@ -181,9 +181,7 @@ fn sent(
             let error = HandlerError::new(ErrorCode::Handler, format!("the answer: {error}"));
             refuse(connection, &error, id)
         }
-        Err(VstpError::Extension(failed)) => {
-            refuse(connection, &failure(server, *failed), id)
-        }
+        Err(VstpError::Extension(failed)) => refuse(connection, &failure(server, *failed), id),
         Ok(()) => {
             server.counters.frame_out();
             Ok(())

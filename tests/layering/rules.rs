@@ -4,17 +4,18 @@ use crate::tree::{Module, Target, Tree};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Top-level modules and their layer; an import goes to the same layer or a lower one.
-const LAYERS: [(&str, u8); 7] = [
+const LAYERS: [(&str, u8); 8] = [
     ("wire", 0),
     ("proto", 1),
     ("error", 2),
     ("codec", 2),
-    ("net", 3),
-    ("serve", 4),
-    ("easy", 5),
+    ("ext", 3),
+    ("net", 4),
+    ("serve", 5),
+    ("easy", 6),
 ];
 /// The layers below this one compute: no socket, thread, lock, clock or log.
-const FIRST_WITH_IO: u8 = 3;
+const FIRST_WITH_IO: u8 = 4;
 pub(crate) const MAX_LINES: usize = 600;
 
 /// Names that mean input or output, or waiting, wherever they stand.

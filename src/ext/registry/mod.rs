@@ -141,7 +141,9 @@ impl ExtensionRegistry {
                 Outcome::Consume => return Ok(Outcome::Consume),
                 Outcome::Answer(answers) => {
                     let nearer = &self.entries[..place];
-                    let answers = answers.into_iter().map(|answer| correlate(answer, id.as_deref()));
+                    let answers = answers
+                        .into_iter()
+                        .map(|answer| correlate(answer, id.as_deref()));
                     return send_back(nearer, answers, &context.outbound()).map(Outcome::Answer);
                 }
             }
@@ -175,9 +177,13 @@ fn outbound(
     for entry in entries.iter().rev() {
         match entry.call(frame, context)? {
             Outcome::Pass(next) if next.typ.is_message() => frame = next,
-            Outcome::Pass(_) => return Err(entry.misused("made a frame of the protocol of a message")),
+            Outcome::Pass(_) => {
+                return Err(entry.misused("made a frame of the protocol of a message"));
+            }
             Outcome::Consume => return Ok(Outcome::Consume),
-            Outcome::Answer(_) => return Err(entry.misused("answered a message that is being sent")),
+            Outcome::Answer(_) => {
+                return Err(entry.misused("answered a message that is being sent"));
+            }
         }
     }
     Ok(Outcome::Pass(frame))

@@ -26,7 +26,9 @@ impl Shared {
     /// The same for what an extension has answered: it has passed the extensions.
     pub(crate) fn send_answer(&self, frame: &Frame) -> Result<(), VstpError> {
         let compressed = self.pipeline.compress(frame.as_ref(), &self.link())?;
-        compressed.of(frame.as_ref()).map_or(Ok(()), |frame| self.outbox.send(frame))
+        compressed
+            .of(frame.as_ref())
+            .map_or(Ok(()), |frame| self.outbox.send(frame))
     }
 
     /// What becomes of a frame that is to be sent.
@@ -58,7 +60,8 @@ impl Shared {
 
     /// What becomes of a message that was received.
     pub(crate) fn incoming(&self, frame: Frame) -> Inbound {
-        self.pipeline.inbound(frame, || self.context(Direction::Inbound))
+        self.pipeline
+            .inbound(frame, || self.context(Direction::Inbound))
     }
 
     /// Whether [`Self::incoming`] does anything.
@@ -70,7 +73,11 @@ impl Shared {
     /// A message for a caller that waits for one; `None` when an extension has kept or answered it.
     ///
     /// `is_server`: whose peer sends requests, and so is told when one of them cannot be served.
-    pub(super) fn deliver(&self, frame: Frame, is_server: bool) -> Result<Option<Frame>, VstpError> {
+    pub(super) fn deliver(
+        &self,
+        frame: Frame,
+        is_server: bool,
+    ) -> Result<Option<Frame>, VstpError> {
         if !self.has_extensions() {
             return Ok(Some(frame));
         }
@@ -79,7 +86,9 @@ impl Shared {
             Inbound::Deliver(frame) => Ok(Some(frame)),
             Inbound::Consumed => Ok(None),
             Inbound::Answered(frames) => {
-                frames.iter().try_for_each(|frame| self.send_answer(frame))?;
+                frames
+                    .iter()
+                    .try_for_each(|frame| self.send_answer(frame))?;
                 Ok(None)
             }
             Inbound::Failed(failed) => {

@@ -322,7 +322,10 @@ impl Reader {
         let (frame, cap) = (self.decoder.frame(), self.max_frame_len);
         let wanted = self.decoder.memory() + ext::inflated_len(frame, cap);
         let until = clock::after(self.frame_deadline.allowance(cap));
-        while !self.memory.resize(wanted, Some(clock::after_or_far(MEMORY_TICK))) {
+        while !self
+            .memory
+            .resize(wanted, Some(clock::after_or_far(MEMORY_TICK)))
+        {
             if let Some(by) = self.shared.aborted.get() {
                 return Err(VstpError::ConnectionClosed(*by));
             }

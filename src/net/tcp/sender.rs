@@ -86,9 +86,13 @@ impl Sender {
         };
         let outbox = &self.shared.outbox;
         match changed {
-            None => outbox.enqueue(frame, until).map_err(|(frame, error)| SendError { frame, error }),
+            None => outbox
+                .enqueue(frame, until)
+                .map_err(|(frame, error)| SendError { frame, error }),
             // The caller gets back what it gave.
-            Some(changed) => outbox.enqueue(changed, until).map_err(|(_, error)| SendError { frame, error }),
+            Some(changed) => outbox
+                .enqueue(changed, until)
+                .map_err(|(_, error)| SendError { frame, error }),
         }
     }
 

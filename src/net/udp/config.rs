@@ -1,7 +1,9 @@
 //! The settings of a UDP socket: those of the protocol, and those of the socket itself.
 
 use crate::error::VstpError;
+use crate::ext::{CompressionConfig, ExtensionRegistry, Pipeline};
 use crate::proto::datagram::{AnswerLimit, EndpointConfig};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Settings of a UDP client or server; every limit is finite by default.
@@ -28,6 +30,7 @@ pub struct UdpConfig {
     pub(crate) send_queue_len: usize,
     pub(crate) read_timeout: Option<Duration>,
     pub(crate) spin: Duration,
+    pub(crate) pipeline: Pipeline,
 }
 
 impl Default for UdpConfig {
@@ -42,6 +45,7 @@ impl Default for UdpConfig {
             send_queue_len: 64 * 1024 * 1024,
             read_timeout: None,
             spin: Duration::ZERO,
+            pipeline: Pipeline::default(),
         }
     }
 }
@@ -148,6 +152,21 @@ impl UdpConfig {
         self
     }
 
+    /// Offers compression (feature `gzip`), and compresses messages in sessions with a peer that has it too.
+    /// Default: off. See [`CompressionConfig`] for when not to; it needs the crate feature `compression`.
+    #[must_use]
+    pub fn compression(mut self, compression: CompressionConfig) -> Self {
+        self.pipeline.compression = Some(compression);
+        self
+    }
+
+    /// The extensions that messages pass. Default: none. An [`Arc`] shares one registry among many configurations.
+    #[must_use]
+    pub fn extensions(mut self, extensions: impl Into<Arc<ExtensionRegistry>>) -> Self {
+        self.pipeline.extensions = Some(extensions.into());
+        self
+    }
+
     /// Checks what a setter cannot. `bind` calls it.
     ///
     /// # Errors
@@ -156,6 +175,7 @@ impl UdpConfig {
         self.endpoint
             .check()
             .map_err(|(setting, reason)| VstpError::config(setting, reason))?;
+        self.pipeline.validate(&self.endpoint.features)?;
         if self.recv_queue_count == 0 || self.send_queue_count == 0 {
             return Err(VstpError::config(
                 "recv_queue",

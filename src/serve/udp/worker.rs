@@ -4,6 +4,7 @@ use super::super::reply::Reply;
 use super::peer::UdpPeer;
 use super::serving::{IS_WORKER, Serving};
 use crate::error::{HandlerError, VstpError};
+use crate::ext::Inbound;
 use crate::net::clock;
 use crate::net::udp::core::Incoming;
 use crate::proto::ErrorCode;
@@ -46,19 +47,27 @@ fn run(serving: &Serving, work: &Work) {
 
 fn serve(serving: &Serving, work: &Work, incoming: Incoming) {
     let driver = &serving.running.driver;
-    let Incoming {
-        from,
-        session,
-        frame,
-    } = incoming;
-    let request = frame.header(keys::CORRELATION_ID).map(<[u8]>::to_vec);
+    let Some((incoming, _memory)) = driver.inflate(incoming) else {
+        return;
+    };
+    let (from, session) = (incoming.from, incoming.session);
+    let request = incoming.frame.header(keys::CORRELATION_ID);
+    let request = request.map(<[u8]>::to_vec);
     let peer = UdpPeer::new(driver, from, session);
-    // The handler's state after a panic is the handler's business; nothing of ours is in it.
-    let reply = catch_unwind(AssertUnwindSafe(|| (work.handler)(&peer, frame)));
-    let reply = reply.unwrap_or_else(|_| {
-        serving.panics.fetch_add(1, Ordering::Relaxed);
-        Reply::Error(HandlerError::new(ErrorCode::Handler, "the handler failed"))
-    });
+    let reply = match driver.extend(incoming) {
+        Inbound::Deliver(frame) => ask(serving, work, &peer, frame),
+        Inbound::Consumed => Reply::None,
+        Inbound::Answered(answers) => {
+            driver.send_answers(&answers, from);
+            Reply::None
+        }
+        Inbound::Failed(failed) => {
+            serving
+                .panics
+                .fetch_add(u64::from(failed.panicked), Ordering::Relaxed);
+            Reply::Error(failed.error)
+        }
+    };
     let assured = work.acknowledged_answers && request.is_some() && session.is_some();
     let send = |frame: Frame| answer(&peer, frame, request.as_deref(), assured);
     match reply {
@@ -72,6 +81,16 @@ fn serve(serving: &Serving, work: &Work, incoming: Incoming) {
     }
 }
 
+/// Calls the handler.
+fn ask(serving: &Serving, work: &Work, peer: &UdpPeer, frame: Frame) -> Reply {
+    // The handler's state after a panic is the handler's business; nothing of ours is in it.
+    let reply = catch_unwind(AssertUnwindSafe(|| (work.handler)(peer, frame)));
+    reply.unwrap_or_else(|_| {
+        serving.panics.fetch_add(1, Ordering::Relaxed);
+        Reply::Error(HandlerError::new(ErrorCode::Handler, "the handler failed"))
+    })
+}
+
 fn answer(peer: &UdpPeer, mut frame: Frame, request: Option<&[u8]>, assured: bool) {
     if let (Some(id), None) = (request, frame.header(keys::CORRELATION_ID)) {
         frame = frame.with_header(keys::CORRELATION_ID, id);
@@ -81,16 +100,20 @@ fn answer(peer: &UdpPeer, mut frame: Frame, request: Option<&[u8]>, assured: boo
         true => peer.send_assured(frame),
         false => peer.send(&frame),
     };
-    let size = match send(frame) {
+    let refusal = match send(frame) {
         Ok(()) => return,
-        Err(VstpError::FrameTooLarge { size, .. }) => size,
+        Err(VstpError::FrameTooLarge { size, .. }) => {
+            let text = format!("the answer has {size} bytes");
+            error_frame(ErrorCode::TooLarge, &text, request)
+        }
+        Err(VstpError::Extension(failed)) => {
+            error_frame(failed.error.code, &failed.error.message, request)
+        }
         Err(error) => {
             log::debug!("the answer to {} was not sent: {error}", peer.peer_addr());
             return;
         }
     };
-    let text = format!("the answer has {size} bytes");
-    let refusal = error_frame(ErrorCode::TooLarge, &text, request);
     if let Some(error) = request.and_then(|_| send(refusal).err()) {
         log::debug!("the answer to {} was not sent: {error}", peer.peer_addr());
     }

@@ -11,6 +11,7 @@
 
 mod connecting;
 mod handshake;
+mod permitted;
 mod receive;
 mod strangers;
 #[cfg(test)]
@@ -18,16 +19,15 @@ mod tests;
 
 use super::config::{AnswerLimit, EndpointConfig};
 use super::emit::Envelope;
-use super::fields;
 use super::fragment::{Cut, Inner};
 use super::parts::{Event, Failure, Progress, SendError, Token, Transmit};
 use super::peer::{Fate, Link, Peer, Shared};
 use super::reassembly::Totals;
 use super::reliable::{Message, Outgoing, Set};
 use super::secret::Secret;
-use super::stats::{DropReason, EndpointStats};
+use super::stats::EndpointStats;
 use crate::proto::keys::Features;
-use crate::wire::{Flags, Frame, FrameRef, FrameType, Limits};
+use crate::wire::{Frame, FrameRef, FrameType, Limits};
 use connecting::{Connecting, CookieRate, Key};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
@@ -316,10 +316,6 @@ impl Endpoint {
         })
     }
 
-    fn check(&self, index: usize, frame: FrameRef<'_>) -> Result<(), SendError> {
-        check(frame, self.peer(index).is_some_and(Peer::has_gzip))
-    }
-
     fn cut(
         &self,
         frame: FrameRef<'_>,
@@ -404,18 +400,6 @@ impl Endpoint {
     pub fn session(&self, with: SocketAddr) -> Option<(u128, &Features)> {
         let link: &Link = self.peer(*self.sessions.get(&with)?)?.link.as_ref()?;
         Some((link.id, &link.features))
-    }
-
-    /// The limits of frames to an address: this side's, and what its session said.
-    #[must_use]
-    pub fn limits_to(&self, with: SocketAddr) -> Limits {
-        let index = self.sessions.get(&with).copied();
-        self.envelope(index.unwrap_or(usize::MAX), false).1
-    }
-
-    /// Notes that the shell had to drop a message that it was handed.
-    pub fn note_dropped(&mut self, reason: DropReason) {
-        self.stats.drop(reason);
     }
 
     /// Addresses with an open session, in order.
@@ -588,24 +572,5 @@ impl Endpoint {
                 }
             }
         }
-    }
-}
-
-/// What only the transport may send or set; `gzip`: whether payloads may be compressed.
-fn check(frame: FrameRef<'_>, gzip: bool) -> Result<(), SendError> {
-    let is_answer = frame.typ == FrameType::Err && frame.headers.get("correlation-id").is_some();
-    if !frame.typ.is_message() && !is_answer {
-        return Err(SendError::ReservedType);
-    }
-    if frame.flags.contains(Flags::FRAG) {
-        return Err(SendError::FlagNotAllowed("FRAG"));
-    }
-    if frame.flags.contains(Flags::COMP) && !(gzip && frame.typ.is_message()) {
-        return Err(SendError::FlagNotAllowed("COMP"));
-    }
-    let reserved = |header: crate::wire::Header<'_>| fields::reserved_in_message(header.key);
-    match frame.headers.iter().find_map(reserved) {
-        Some(key) => Err(SendError::ReservedHeader(key)),
-        None => Ok(()),
     }
 }
