@@ -148,7 +148,8 @@ impl ServerConfig {
     }
 
     /// Stack of a worker thread (bytes of address space; memory is used as it is touched).
-    /// Default: 256 KiB; handlers that recurse deeply or keep large arrays need more.
+    /// Default: 256 KiB; handlers that recurse deeply or keep large arrays need more. With compression each
+    /// has 512 KiB more.
     #[must_use]
     pub fn stack_size(mut self, len: usize) -> Self {
         self.stack_size = len;

@@ -111,6 +111,12 @@ impl Driver {
         done
     }
 
+    /// What the stack of a worker needs in addition (bytes).
+    pub(crate) fn extra_stack_len(&self) -> usize {
+        let config = &self.config;
+        config.pipeline.stack_len(&config.endpoint.features)
+    }
+
     /// A message for a caller that waits for one; `None` when there is nothing for it.
     pub(super) fn deliver(&self, incoming: Incoming) -> Option<Incoming> {
         let (incoming, _) = self.inflate(incoming)?;

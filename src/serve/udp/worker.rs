@@ -129,7 +129,7 @@ pub(super) fn spawn_workers(
         let (mine, work) = (Arc::clone(serving), Arc::clone(work));
         let thread = std::thread::Builder::new()
             .name(format!("vstp-udp-{number}"))
-            .stack_size(256 * 1024)
+            .stack_size(256 * 1024 + serving.running.driver.extra_stack_len())
             .spawn(move || {
                 IS_WORKER.set(true);
                 run(&mine, &work);
