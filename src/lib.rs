@@ -57,6 +57,11 @@ pub use wire::{Flags, Frame, FrameType, Header, VSTP_MAGIC, VSTP_VERSION};
 pub type SessionId = u128;
 
 /// The programs in the README are compiled and run with the documentation.
-#[cfg(all(doctest, feature = "dev-certs", feature = "json"))]
+#[cfg(all(
+    doctest,
+    feature = "compression",
+    feature = "dev-certs",
+    feature = "json"
+))]
 #[doc = include_str!("../README.md")]
 struct Readme;

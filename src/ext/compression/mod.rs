@@ -46,6 +46,8 @@ const RESERVED: u8 = 0xe0;
 /// secret (CRIME, BREACH). TLS does not hide lengths. Do not compress such messages; use
 /// [`only_marked`](Self::only_marked) and mark others.
 ///
+/// A thread that sends compressed messages needs 400 KiB of stack (threads of `std` have 2 MiB).
+///
 /// # Example
 /// ```
 /// use vstp::ext::CompressionConfig;

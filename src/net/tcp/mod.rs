@@ -12,6 +12,7 @@ pub(crate) mod memory;
 mod messages;
 mod outbox;
 pub(crate) mod reader;
+mod received;
 mod sender;
 pub(crate) mod shared;
 mod split;

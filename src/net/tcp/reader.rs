@@ -9,7 +9,6 @@ use super::memory::{FREE_LEN, MemoryShare};
 use super::outbox::Fin;
 use super::shared::Shared;
 use crate::error::{ClosedBy, RemoteError, TimeoutKind, VstpError};
-use crate::ext;
 use crate::net::clock;
 use crate::net::stream::{ReadHalf, ReadOutcome};
 use crate::proto::budget::TinyReads;
@@ -30,7 +29,7 @@ const STALL_TICK: Duration = Duration::from_millis(1);
 const FAREWELL: Duration = Duration::from_millis(500);
 const FAREWELL_LEN: usize = 256 * 1024;
 /// How often a reader that waits for memory looks whether its connection still lives.
-const MEMORY_TICK: Duration = Duration::from_millis(50);
+pub(super) const MEMORY_TICK: Duration = Duration::from_millis(50);
 /// A connection that holds more than its free share of memory gives it back after a pause.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -56,13 +55,13 @@ pub(crate) enum Next {
 #[derive(Debug)]
 pub(crate) struct Reader {
     half: ReadHalf,
-    decoder: StreamDecoder,
-    session: Session,
-    shared: Arc<Shared>,
+    pub(super) decoder: StreamDecoder,
+    pub(super) session: Session,
+    pub(super) shared: Arc<Shared>,
     idle_timeout: Option<Duration>,
-    frame_deadline: FrameDeadline,
+    pub(super) frame_deadline: FrameDeadline,
     tiny_reads: TinyReads,
-    memory: MemoryShare,
+    pub(super) memory: MemoryShare,
     /// Bytes of the last read, while no frame has ended in it, but for those counted in `sealed_len`.
     last_len: Option<usize>,
     /// Bytes of TLS that were counted when they arrived; so much of their content is not counted again.
@@ -78,7 +77,7 @@ pub(crate) struct Reader {
     /// How it ended; everything afterwards says the same.
     ended: Option<Ended>,
     /// A frame that is lent out instead of the decoder's, or the decoder's inflated.
-    lent: Option<Frame>,
+    pub(super) lent: Option<Frame>,
     /// The frame that is ready was found, but not handed out yet.
     found_again: bool,
     /// The session has more to say than the outbox has room for: until it has, nothing is read.
@@ -88,7 +87,7 @@ pub(crate) struct Reader {
     /// How long the peer may leave it so.
     write_timeout: Duration,
     /// The largest message, inflated (bytes).
-    max_frame_len: usize,
+    pub(super) max_frame_len: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -180,15 +179,6 @@ impl Reader {
             None => self.decoder.take(),
             Some(frame) => frame,
         }
-    }
-
-    /// A message through the extensions; `None` when one of them has kept or answered it.
-    pub(crate) fn deliver(&self, frame: Frame) -> Result<Option<Frame>, VstpError> {
-        self.shared.deliver(frame, self.session.is_server())
-    }
-
-    pub(crate) fn has_extensions(&self) -> bool {
-        self.shared.has_extensions()
     }
 
     pub(crate) fn session(&mut self) -> &mut Session {
@@ -314,31 +304,6 @@ impl Reader {
             if matches!(event, Event::Established) || !was_open {
                 return Ok(Some(Next::Established));
             }
-        }
-    }
-
-    /// Inflates the message that is ready, within the frame limit and the server's memory.
-    fn inflate(&mut self) -> Result<(), VstpError> {
-        let (frame, cap) = (self.decoder.frame(), self.max_frame_len);
-        let wanted = self.decoder.memory() + ext::inflated_len(frame, cap);
-        let until = clock::after(self.frame_deadline.allowance(cap));
-        while !self
-            .memory
-            .resize(wanted, Some(clock::after_or_far(MEMORY_TICK)))
-        {
-            if let Some(by) = self.shared.aborted.get() {
-                return Err(VstpError::ConnectionClosed(*by));
-            }
-            if until.is_some_and(|at| clock::now() >= at) {
-                return Err(self.expire(TimeoutKind::Frame));
-            }
-        }
-        match ext::inflate(self.decoder.frame(), cap) {
-            Ok(frame) => {
-                self.lent = Some(frame);
-                Ok(())
-            }
-            Err(error) => Err(self.refuse(error.into())),
         }
     }
 
@@ -550,7 +515,7 @@ impl Reader {
     }
 
     /// Reports a violation to the peer and ends the connection.
-    fn refuse(&mut self, violation: Violation) -> VstpError {
+    pub(super) fn refuse(&mut self, violation: Violation) -> VstpError {
         // ERR is never answered, not even a broken one.
         let about_err = self
             .decoder
