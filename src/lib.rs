@@ -65,3 +65,8 @@ pub type SessionId = u128;
 ))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So are those in the guide.
+#[cfg(all(doctest, feature = "dev-certs", feature = "json"))]
+#[doc = include_str!("../docs/guide.md")]
+struct Guide;
