@@ -56,8 +56,9 @@ pub enum Outcome {
     /// It ends here: neither received nor sent, and that is no error.
     Consume,
     /// It ends here, and these go back to its sender, with the `correlation-id` of the message. They pass
-    /// the extensions that are nearer to the network. A message that is being sent cannot be answered;
-    /// sending fails then.
+    /// the extensions that are nearer to the network. They are sent before the receiving call goes on, so over TCP
+    /// that waits for a peer that does not read, as `send` does. A message that is being sent cannot be
+    /// answered; sending fails then.
     Answer(Vec<Frame>),
 }
 

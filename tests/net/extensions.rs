@@ -86,7 +86,7 @@ fn with_id(frame: Frame, id: &str) -> Frame {
 }
 
 #[test]
-fn a_custom_type_gets_to_its_extension_over_tcp_and_tls_and_others_to_the_handler() {
+fn a03_a_custom_type_gets_to_its_extension_over_tcp_and_tls_and_others_to_the_handler() {
     for (kind, name) in BOTH.into_iter().zip(["PlainTcp", "Tls"]) {
         let server = bind(kind, ServerConfig::default().extensions(registry()))
             .spawn(echo_frame)
@@ -112,7 +112,7 @@ fn a_custom_type_gets_to_its_extension_over_tcp_and_tls_and_others_to_the_handle
 }
 
 #[test]
-fn a_custom_type_gets_to_its_extension_over_udp_and_others_to_the_handler() {
+fn a03_a_custom_type_gets_to_its_extension_over_udp_and_others_to_the_handler() {
     let server = udp_echo(udp().extensions(registry()));
     let to = server.local_addr();
     for session in [false, true] {
@@ -135,7 +135,7 @@ fn a_custom_type_gets_to_its_extension_over_udp_and_others_to_the_handler() {
 }
 
 #[test]
-fn an_extension_that_fails_or_panics_answers_err_and_harms_nobody() {
+fn e10_an_extension_that_fails_or_panics_answers_err_and_harms_nobody() {
     for kind in BOTH {
         let server = bind(kind, ServerConfig::default().extensions(registry()))
             .spawn(echo_frame)
@@ -178,7 +178,7 @@ fn an_extension_that_fails_or_panics_answers_err_and_harms_nobody() {
 }
 
 #[test]
-fn over_udp_an_extension_that_fails_or_panics_answers_err_and_harms_nobody() {
+fn e10_over_udp_an_extension_that_fails_or_panics_answers_err_and_harms_nobody() {
     let server = udp_echo(udp().extensions(registry()));
     let to = server.local_addr();
     let clients = [(), ()].map(|()| VstpUdpClient::bind_with_config(LOCAL, udp()).unwrap());
