@@ -388,3 +388,54 @@ fn settings_that_make_no_sense_are_refused() {
     }
     assert!(config().features(gzip()).validate().is_ok());
 }
+
+/// What a message becomes is memory of the server as what it was: small ones that become large wait for each
+/// other, and are handled in the end.
+#[test]
+fn e05_inflated_messages_count_against_the_memory_of_a_server() {
+    let large = Frame::data(vec![0; 4 << 20]);
+    let (enter, entered) = crossbeam_channel::bounded(2);
+    let (release, released) = crossbeam_channel::bounded::<()>(2);
+    let one_at_a_time = || {
+        entered.recv_timeout(LONG).unwrap();
+        let both = entered.recv_timeout(std::time::Duration::from_millis(200));
+        assert!(both.is_err(), "there is memory for one only");
+        release.send(()).unwrap();
+        entered.recv_timeout(LONG).unwrap();
+        release.send(()).unwrap();
+    };
+    let work = move |frame: &Frame| {
+        assert_eq!(frame.payload.len(), 4 << 20);
+        enter.send(()).unwrap();
+        released.recv_timeout(LONG).unwrap();
+    };
+
+    let handle = work.clone();
+    let server = ServerConfig::default()
+        .compression(on())
+        .max_receive_memory(5 << 20);
+    let server = bind(Kind::Plain, server)
+        .spawn(move |_: &Session, frame: Frame| handle(&frame))
+        .unwrap();
+    let mut clients =
+        [(), ()].map(|()| try_connect(Kind::Plain, &server, config().compression(on())).unwrap());
+    for client in &mut clients {
+        client.send(&large).unwrap();
+    }
+    one_at_a_time();
+
+    let config = udp().compression(on()).max_reassembly_memory(5 << 20);
+    let server = VstpUdpServer::bind_with_config(LOCAL, config).unwrap();
+    let server = server.workers(2);
+    let handle = server
+        .spawn(move |_: &UdpPeer, frame: Frame| work(&frame))
+        .unwrap();
+    let client = VstpUdpClient::bind_with_config(LOCAL, udp().compression(on())).unwrap();
+    client.connect(handle.local_addr()).unwrap();
+    for _ in 0..2 {
+        client
+            .send_with_ack(large.clone(), handle.local_addr())
+            .unwrap();
+    }
+    one_at_a_time();
+}
