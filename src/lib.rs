@@ -10,6 +10,7 @@
 //! | [`wire`] | bytes to frames and back; pure functions |
 //! | [`proto`] | what may follow what; state machines without I/O |
 //! | [`error`], [`codec`] | the error of every call; the codec under its published names |
+//! | [`metrics`] | what is counted, and its text for Prometheus |
 //! | [`ext`] | what messages pass between protocol and application: compression, extensions |
 //! | [`net`] | sockets, TLS, connections, clients |
 //! | [`serve`] | servers: accepting, limits, worker threads, shutting down |
@@ -39,6 +40,7 @@ pub mod codec;
 pub mod easy;
 pub mod error;
 pub mod ext;
+pub mod metrics;
 pub mod net;
 pub mod proto;
 pub mod serve;

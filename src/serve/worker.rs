@@ -59,7 +59,6 @@ fn serve_until_end(
             // has sent since was not handled.
             Next::Frame if said_bye.is_some() => {}
             Next::Frame => {
-                server.counters.frame_in();
                 let request = connection.take();
                 answer(server, &mut connection, &session, request, handler)?;
             }
@@ -97,9 +96,9 @@ fn answer(
     handler: &DynHandler,
 ) -> Result<(), VstpError> {
     let id = request.header(keys::CORRELATION_ID).map(<[u8]>::to_vec);
-    connection.shared().handler_begins();
+    let began = connection.shared().handler_begins();
     let reply = ask(server, connection.shared(), session, request, handler);
-    connection.shared().handler_ended();
+    connection.shared().handler_ended(began);
     let reply = match reply {
         Asked::Handler(reply) => reply,
         Asked::Extension(answers) => {
@@ -182,11 +181,7 @@ fn sent(
             refuse(connection, &error, id)
         }
         Err(VstpError::Extension(failed)) => refuse(connection, &failure(server, *failed), id),
-        Ok(()) => {
-            server.counters.frame_out();
-            Ok(())
-        }
-        failed => failed,
+        result => result,
     }
 }
 

@@ -8,6 +8,7 @@ mod compression;
 mod extensions;
 mod idle;
 mod limits;
+mod metrics;
 mod openssl;
 mod relay;
 mod shutdown;

@@ -3,6 +3,7 @@
 use super::memory::MemoryBudget;
 use crate::error::VstpError;
 use crate::ext::{CompressionConfig, ExtensionRegistry, Pipeline};
+use crate::net::meter::Meter;
 use crate::proto::deadline::FrameDeadline;
 use crate::proto::keys::{AuthToken, Features};
 use crate::wire::Limits;
@@ -48,6 +49,8 @@ pub struct TcpConfig {
     pub(crate) features: Features,
     pub(crate) auth_token: Option<AuthToken>,
     pub(crate) pipeline: Pipeline,
+    /// Where the numbers are added up; of a connecting client its own.
+    pub(crate) meter: Option<Meter>,
     /// What the connections of a server share.
     pub(crate) memory: Option<Arc<MemoryBudget>>,
 }
@@ -76,6 +79,7 @@ impl Default for TcpConfig {
             features: Features::default(),
             auth_token: None,
             pipeline: Pipeline::default(),
+            meter: None,
             memory: None,
         }
     }
@@ -238,6 +242,14 @@ impl TcpConfig {
     #[must_use]
     pub fn extensions(mut self, extensions: impl Into<Arc<ExtensionRegistry>>) -> Self {
         self.pipeline.extensions = Some(extensions.into());
+        self
+    }
+
+    /// Where the numbers of a client or server are added up with those of others, or [`Meter::off`]. Default:
+    /// nowhere but in its own [`Meter`].
+    #[must_use]
+    pub fn meter(mut self, meter: Meter) -> Self {
+        self.meter = Some(meter);
         self
     }
 

@@ -2,6 +2,7 @@
 
 use crate::error::VstpError;
 use crate::ext::{CompressionConfig, ExtensionRegistry, Pipeline};
+use crate::net::meter::Meter;
 use crate::proto::datagram::{AnswerLimit, EndpointConfig};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub struct UdpConfig {
     pub(crate) read_timeout: Option<Duration>,
     pub(crate) spin: Duration,
     pub(crate) pipeline: Pipeline,
+    pub(crate) meter: Option<Meter>,
 }
 
 impl Default for UdpConfig {
@@ -46,6 +48,7 @@ impl Default for UdpConfig {
             read_timeout: None,
             spin: Duration::ZERO,
             pipeline: Pipeline::default(),
+            meter: None,
         }
     }
 }
@@ -164,6 +167,14 @@ impl UdpConfig {
     #[must_use]
     pub fn extensions(mut self, extensions: impl Into<Arc<ExtensionRegistry>>) -> Self {
         self.pipeline.extensions = Some(extensions.into());
+        self
+    }
+
+    /// Where the numbers of this socket are added up with those of others, or [`Meter::off`]. Default: nowhere but
+    /// in its own [`Meter`].
+    #[must_use]
+    pub fn meter(mut self, meter: Meter) -> Self {
+        self.meter = Some(meter);
         self
     }
 

@@ -5,6 +5,7 @@ use super::peer::UdpPeer;
 use super::serving::{IS_WORKER, Serving};
 use crate::error::{HandlerError, VstpError};
 use crate::ext::Inbound;
+use crate::metrics::Family;
 use crate::net::clock;
 use crate::net::udp::core::Incoming;
 use crate::proto::ErrorCode;
@@ -62,9 +63,8 @@ fn serve(serving: &Serving, work: &Work, incoming: Incoming) {
             Reply::None
         }
         Inbound::Failed(failed) => {
-            serving
-                .panics
-                .fetch_add(u64::from(failed.panicked), Ordering::Relaxed);
+            let panics = u64::from(failed.panicked);
+            serving.metrics.add(Family::HandlerPanics, 0, panics);
             Reply::Error(failed.error)
         }
     };
@@ -84,9 +84,14 @@ fn serve(serving: &Serving, work: &Work, incoming: Incoming) {
 /// Calls the handler.
 fn ask(serving: &Serving, work: &Work, peer: &UdpPeer, frame: Frame) -> Reply {
     // The handler's state after a panic is the handler's business; nothing of ours is in it.
+    let began = serving.running.driver.meter().is_on().then(clock::now);
     let reply = catch_unwind(AssertUnwindSafe(|| (work.handler)(peer, frame)));
+    if let Some(began) = began {
+        let elapsed = clock::now().saturating_duration_since(began);
+        serving.metrics.time(Family::Handlers, elapsed);
+    }
     reply.unwrap_or_else(|_| {
-        serving.panics.fetch_add(1, Ordering::Relaxed);
+        serving.metrics.add(Family::HandlerPanics, 0, 1);
         Reply::Error(HandlerError::new(ErrorCode::Handler, "the handler failed"))
     })
 }
