@@ -49,6 +49,9 @@ pub enum Violation {
         /// The flag's name.
         flag: &'static str,
     },
+    /// The client did not prove who it is.
+    #[error("authentication failed")]
+    Unauthorized,
     /// The peer sent more of something cheap than its budget.
     #[error("too many {0}")]
     Overrun(Overrun),
@@ -82,6 +85,7 @@ impl Violation {
             Self::Decode(DecodeError::FrameTooLarge { .. }) => ErrorCode::TooLarge,
             Self::Decode(DecodeError::InvalidVersion { .. }) => ErrorCode::UnsupportedVersion,
             Self::HelloRequired { .. } => ErrorCode::HelloRequired,
+            Self::Unauthorized => ErrorCode::Unauthorized,
             Self::Overrun(_) => ErrorCode::Calm,
             Self::Decode(_)
             | Self::Unexpected { .. }

@@ -13,6 +13,7 @@
 use super::accept;
 use super::addresses::{AddressLimits, AddressRefusal, Addresses};
 use super::config::ServerConfig;
+use super::gate::Gate;
 use super::handle::{Registration, ServerHandle, ServerShared};
 use super::listener::TcpAcceptor;
 use super::log_limit::LogLimit;
@@ -31,6 +32,7 @@ use crate::net::tcp::establish;
 use crate::net::tcp::keeper::Keeper;
 use crate::net::tcp::memory::MemoryBudget;
 use crate::net::tls::{TlsServerConfig, TlsSession};
+use crate::proto::Violation;
 use crate::wire::Frame;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use socket2::SockRef;
@@ -147,6 +149,12 @@ impl VstpTcpServer {
             config.handler_warn,
             Arc::downgrade(&acceptor),
         ));
+        if let Some(authentication) = &config.authentication {
+            let watched = Arc::clone(&server);
+            let is_stopping = move || !watched.lifecycle.is_running();
+            let judge = Gate::start(authentication, &server.counters, is_stopping)?;
+            config.tcp.judge = Some(judge);
+        }
         Ok(Self {
             acceptor,
             tls,
@@ -420,6 +428,7 @@ fn welcome(
             server.counters.handshake_failed(match &error {
                 VstpError::Timeout(_) => HandshakeFailure::Timeout,
                 VstpError::Tls(_) => HandshakeFailure::Tls,
+                VstpError::Protocol(Violation::Unauthorized) => HandshakeFailure::Unauthorized,
                 _ => HandshakeFailure::Protocol,
             });
             log::debug!("handshake failed: {error}");

@@ -58,6 +58,7 @@ fn serve_until_end(
             Next::Frame if said_bye.is_some() => {}
             Next::Frame => {
                 server.counters.frame_in();
+                server.counters.rate_paused(connection.take_pauses());
                 let request = connection.take();
                 answer(server, &mut connection, &session, request, handler)?;
             }
@@ -81,7 +82,7 @@ fn serve_until_end(
                     return Err(VstpError::ConnectionClosed(ClosedBy::Local));
                 }
             }
-            Next::TimedOut | Next::Established | Next::Acked(_) | Next::Pong => {}
+            Next::TimedOut | Next::Hello(_) | Next::Established | Next::Acked(_) | Next::Pong => {}
         }
     }
 }

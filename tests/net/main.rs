@@ -4,9 +4,11 @@
 
 mod answers;
 mod basics;
+mod identity;
 mod idle;
 mod limits;
 mod openssl;
+mod rates;
 mod relay;
 mod shutdown;
 mod stream_faults;

@@ -9,6 +9,7 @@ use super::shared::{Life, Shared};
 use super::split::{ConnectionReader, ConnectionWriter};
 use super::stats::ConnectionStats;
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
+use crate::net::identity::Identity;
 use crate::net::tls::PeerInfo;
 use crate::net::{clock, random};
 use crate::proto::keys::{self, Features};
@@ -231,7 +232,7 @@ impl VstpTcpConnection {
                 // This side is shutting down.
                 Next::Draining => return Err(VstpError::ConnectionClosed(ClosedBy::Local)),
                 Next::TimedOut => return Err(VstpError::Timeout(kind)),
-                Next::Established | Next::Acked(_) | Next::Pong => {}
+                Next::Hello(_) | Next::Established | Next::Acked(_) | Next::Pong => {}
             }
         }
     }
@@ -319,6 +320,11 @@ impl VstpTcpConnection {
         self.reader.take()
     }
 
+    /// How often the rate limit made it wait, since the last call.
+    pub(crate) fn take_pauses(&mut self) -> u64 {
+        self.reader.pace.take_pauses()
+    }
+
     pub(crate) fn is_mid_frame(&self) -> bool {
         self.reader.is_mid_frame()
     }
@@ -348,7 +354,7 @@ impl VstpTcpConnection {
             match next {
                 Next::End | Next::Draining => return Ok(()),
                 Next::TimedOut => return Err(VstpError::Timeout(TimeoutKind::Shutdown)),
-                Next::Frame | Next::Established | Next::Acked(_) | Next::Pong => {}
+                Next::Frame | Next::Hello(_) | Next::Established | Next::Acked(_) | Next::Pong => {}
             }
         }
     }
@@ -457,6 +463,12 @@ impl VstpTcpConnection {
     #[must_use]
     pub fn tls(&self) -> Option<&PeerInfo> {
         self.shared.tls.as_ref()
+    }
+
+    /// At a server with an [authenticator](crate::serve::ServerConfig::authenticator): who the client is.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.shared.identity.get()
     }
 
     /// The address of this end.

@@ -5,11 +5,13 @@
 mod client;
 mod config;
 mod connection;
+mod ending;
 pub(crate) mod establish;
 mod feed;
 pub(crate) mod keeper;
 pub(crate) mod memory;
 mod outbox;
+mod pace;
 pub(crate) mod reader;
 mod sender;
 pub(crate) mod shared;

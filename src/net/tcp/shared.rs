@@ -4,6 +4,7 @@ use super::outbox::{Fin, Outbox};
 use super::stats::ConnectionStats;
 use crate::error::{ClosedBy, VstpError};
 use crate::net::clock;
+use crate::net::identity::Identity;
 use crate::net::socket::Transport;
 use crate::net::stream;
 use crate::net::tls::PeerInfo;
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) tls: Option<PeerInfo>,
     /// Set when the session opens, and again if HELLO comes later. Held to copy or replace it.
     established: RwLock<Option<Established>>,
+    /// Server: who the client is, once that is known.
+    pub(crate) identity: OnceLock<Identity>,
     /// This side has said, or is saying, goodbye.
     pub(crate) said_bye: AtomicBool,
     /// Set when both directions were ended from this side.
@@ -73,6 +76,7 @@ impl Shared {
             peer_addr,
             tls,
             established: RwLock::new(None),
+            identity: OnceLock::new(),
             said_bye: AtomicBool::new(false),
             aborted: OnceLock::new(),
             draining: AtomicBool::new(false),

@@ -1,7 +1,10 @@
 //! The settings of a UDP socket: those of the protocol, and those of the socket itself.
 
 use crate::error::VstpError;
+use crate::net::identity::{Authentication, Judge};
 use crate::proto::datagram::{AnswerLimit, EndpointConfig};
+use crate::proto::rate::RateLimit;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Settings of a UDP client or server; every limit is finite by default.
@@ -28,6 +31,9 @@ pub struct UdpConfig {
     pub(crate) send_queue_len: usize,
     pub(crate) read_timeout: Option<Duration>,
     pub(crate) spin: Duration,
+    pub(crate) authentication: Option<Authentication>,
+    /// The threads of the authenticator.
+    pub(crate) judge: Option<Arc<dyn Judge>>,
 }
 
 impl Default for UdpConfig {
@@ -42,6 +48,8 @@ impl Default for UdpConfig {
             send_queue_len: 64 * 1024 * 1024,
             read_timeout: None,
             spin: Duration::ZERO,
+            authentication: None,
+            judge: None,
         }
     }
 }
@@ -97,6 +105,30 @@ impl UdpConfig {
         max_reassembly_memory => total_budget_len: usize;
         /// Reassembly for one session (bytes). Default: 128 MiB.
         max_reassembly_memory_per_session => session_budget_len: usize;
+        /// How much one session may send, and one address without a session (an IPv6 /64 counts as one); each
+        /// datagram counts as a frame. Default: no limit. What is over it is dropped and not acknowledged, so
+        /// that it is sent again later if it is to be acknowledged.
+        rate_limit => rate_limit: Option<RateLimit>;
+    }
+
+    /// Client: the token sent when a session is opened, 1 to 255 bytes. Default: none. Datagrams are not
+    /// encrypted: everybody on the way can read it and use it.
+    #[must_use]
+    pub fn auth_token(mut self, token: Option<Vec<u8>>) -> Self {
+        self.endpoint.auth_token = token.map(Into::into);
+        self
+    }
+
+    /// Server: what recognises clients before they get a session. Default: nothing, everybody is served.
+    /// With one, messages without a session are dropped. It never runs for an address that has not proved
+    /// that it receives what is sent to it.
+    ///
+    /// Takes an [`Authenticator`](crate::net::identity::Authenticator), or one with its
+    /// [settings](Authentication).
+    #[must_use]
+    pub fn authenticator(mut self, authentication: impl Into<Authentication>) -> Self {
+        self.authentication = Some(authentication.into());
+        self
     }
 
     /// The socket's send buffer (bytes); `None` leaves the system's default. Default: 2 MiB. The system
@@ -156,6 +188,9 @@ impl UdpConfig {
         self.endpoint
             .check()
             .map_err(|(setting, reason)| VstpError::config(setting, reason))?;
+        if let Some(authentication) = &self.authentication {
+            authentication.validate()?;
+        }
         if self.recv_queue_count == 0 || self.send_queue_count == 0 {
             return Err(VstpError::config(
                 "recv_queue",

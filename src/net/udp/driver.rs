@@ -8,6 +8,7 @@ use super::core::{Core, Incoming};
 use super::socket::{RecvBuffer, Socket, TICK};
 use super::turn::Turn;
 use crate::error::{ClosedBy, VstpError};
+use crate::net::identity::Identity;
 use crate::net::{clock, random};
 use crate::proto::datagram::{Endpoint, EndpointStats, Progress, SendError, Token};
 use crate::wire::Frame;
@@ -15,7 +16,7 @@ use crossbeam_channel::{Receiver, bounded};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Acknowledged sends that are begun one after the other leave together once so many are ready.
@@ -461,6 +462,13 @@ impl Driver {
         self.lock().endpoint.stats().sessions
     }
 
+    /// Who is at the other end of the session with this address.
+    pub(crate) fn identity(&self, of: SocketAddr) -> Option<Arc<Identity>> {
+        let core = self.lock();
+        let (session, _) = core.endpoint.session(of)?;
+        core.identity(of, Some(session))
+    }
+
     /// Sends now what waits for company.
     pub(super) fn push(&self) {
         self.transmit();
@@ -486,6 +494,7 @@ impl Driver {
         let mut core = self.lock();
         core.closed = true;
         core.inbox = None;
+        let reception = core.reception.take();
         drop(core);
         self.changed.notify_all();
         self.timer.notify_all();
@@ -493,6 +502,8 @@ impl Driver {
         self.socket.wake();
         // Waits for calls that are in the system; they have just been woken.
         self.socket.close();
+        // Waits a moment for the authenticator's threads, which may want the protocol.
+        drop(reception);
     }
 }
 

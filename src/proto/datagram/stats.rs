@@ -32,11 +32,15 @@ pub enum DropReason {
     Calm,
     /// A custom frame type without a handler, or a frame type that means nothing here.
     Unhandled,
+    /// A message without a session, where clients are to be recognised.
+    Unauthorized,
+    /// More than the rate limit.
+    RateLimited,
 }
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Malformed,
         Self::BadCrc,
         Self::BadSource,
@@ -51,6 +55,8 @@ impl DropReason {
         Self::QueueFull,
         Self::Calm,
         Self::Unhandled,
+        Self::Unauthorized,
+        Self::RateLimited,
     ];
 
     /// A word for it, as metrics use it.
@@ -71,6 +77,8 @@ impl DropReason {
             Self::QueueFull => "queue_full",
             Self::Calm => "calm",
             Self::Unhandled => "unhandled",
+            Self::Unauthorized => "unauthorized",
+            Self::RateLimited => "rate_limited",
         }
     }
 }
@@ -103,6 +111,8 @@ pub struct EndpointStats {
     pub sessions_opened: u64,
     /// Sessions that ended.
     pub sessions_closed: u64,
+    /// Clients that were judged and got no session.
+    pub sessions_refused: u64,
     /// Sets of fragments that were completed.
     pub sets_completed: u64,
     /// Sets of fragments that were given up: too old, or evicted.

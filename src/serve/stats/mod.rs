@@ -27,8 +27,10 @@ pub enum Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HandshakeFailure {
-    /// It took too long.
+    /// It took too long, or the authenticator did.
     Timeout,
+    /// The authenticator did not recognise the client.
+    Unauthorized,
     /// TLS failed.
     Tls,
     /// The peer broke the protocol, or does not speak it.
@@ -103,6 +105,14 @@ counters! {
     handshake_timeouts,
     /// Handshakes that failed in TLS.
     handshake_tls_failures,
+    /// Clients that the authenticator did not recognise.
+    handshake_unauthorized,
+    /// Panics of the authenticator; each refused a client.
+    authenticator_panics,
+    /// Decisions of the authenticator that came too late and were dropped.
+    authenticator_late,
+    /// Messages after which a connection was not read for a while: it sends more than its rate limit.
+    rate_pauses,
     /// Handshakes that broke the protocol.
     handshake_protocol_failures,
     /// Errors of accept(2) about one connection.
@@ -142,6 +152,7 @@ impl Counters {
     pub fn handshake_failed(&self, why: HandshakeFailure) {
         add(match why {
             HandshakeFailure::Timeout => &self.handshake_timeouts,
+            HandshakeFailure::Unauthorized => &self.handshake_unauthorized,
             HandshakeFailure::Tls => &self.handshake_tls_failures,
             HandshakeFailure::Protocol => &self.handshake_protocol_failures,
         });
@@ -159,6 +170,23 @@ impl Counters {
     /// A handler panicked.
     pub fn handler_panicked(&self) {
         add(&self.handler_panics);
+    }
+
+    /// The authenticator panicked.
+    pub fn authenticator_panicked(&self) {
+        add(&self.authenticator_panics);
+    }
+
+    /// The authenticator decided too late.
+    pub fn authenticator_was_late(&self) {
+        add(&self.authenticator_late);
+    }
+
+    /// A connection had to wait so often for its rate limit.
+    pub fn rate_paused(&self, count: u64) {
+        if count > 0 {
+            self.rate_pauses.fetch_add(count, Ordering::Relaxed);
+        }
     }
 
     /// A frame was received.

@@ -17,6 +17,7 @@ fn each_event_has_its_own_number() {
     }
     for why in [
         HandshakeFailure::Timeout,
+        HandshakeFailure::Unauthorized,
         HandshakeFailure::Tls,
         HandshakeFailure::Protocol,
     ] {
@@ -30,6 +31,10 @@ fn each_event_has_its_own_number() {
         counters.accept_failed(why);
     }
     counters.handler_panicked();
+    counters.authenticator_panicked();
+    counters.authenticator_was_late();
+    counters.rate_paused(0);
+    counters.rate_paused(1);
     counters.frame_in();
     counters.frame_out();
     let expected = ServerStats {
@@ -43,6 +48,10 @@ fn each_event_has_its_own_number() {
         handshakes_active: 0,
         handshake_timeouts: 1,
         handshake_tls_failures: 1,
+        handshake_unauthorized: 1,
+        authenticator_panics: 1,
+        authenticator_late: 1,
+        rate_pauses: 1,
         handshake_protocol_failures: 1,
         accept_errors_connection: 1,
         accept_errors_resources: 1,

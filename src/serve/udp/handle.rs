@@ -39,6 +39,12 @@ impl UdpServerHandle {
         self.serving.panics.load(Ordering::Relaxed)
     }
 
+    /// Panics of the authenticator so far; each refused a client.
+    #[must_use]
+    pub fn authenticator_panics(&self) -> u64 {
+        self.serving.counters.snapshot().authenticator_panics
+    }
+
     /// Lets handlers finish what was received, says goodbye in all sessions, closes the socket.
     ///
     /// A second call, from whatever thread, waits for the first and returns the same report. From

@@ -8,10 +8,13 @@ mod worker;
 pub use handle::UdpServerHandle;
 pub use peer::UdpPeer;
 
+use super::gate::Gate;
 use super::reply::IntoReply;
+use super::stats::Counters;
 use crate::error::{TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
 use crate::net::clock;
+use crate::net::identity::Identity;
 use crate::net::udp::driver::Driver;
 use crate::net::udp::running::Running;
 use crate::net::udp::{Delivery, UdpConfig, UdpStats, resolve_first};
@@ -46,12 +49,20 @@ impl VstpUdpServer {
     ///
     /// # Errors
     /// As there, and `Config`.
-    pub fn bind_with_config(addr: impl ToAddress, config: UdpConfig) -> Result<Self, VstpError> {
+    pub fn bind_with_config(
+        addr: impl ToAddress,
+        mut config: UdpConfig,
+    ) -> Result<Self, VstpError> {
         config.validate()?;
+        let counters = Arc::<Counters>::default();
+        if let Some(authentication) = config.authentication.take() {
+            // Nobody waits for a decision in a thread, so nobody needs to know of the server's end.
+            config.judge = Some(Gate::start(&authentication, &counters, || false)?);
+        }
         let addr = resolve_first(addr, config.endpoint.handshake_timeout)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
-            unserved: Unserved::new(Running::start(addr, config, true)?),
+            unserved: Unserved::new(Running::start(addr, config, true)?, counters),
             workers: (4 * cores).min(64),
             acknowledged_answers: false,
         })
@@ -87,6 +98,13 @@ impl VstpUdpServer {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.driver().local_addr()
+    }
+
+    /// Who is at the other end of the session with this address, at a server with an
+    /// [authenticator](UdpConfig::authenticator).
+    #[must_use]
+    pub fn identity(&self, of: SocketAddr) -> Option<Arc<Identity>> {
+        self.driver().identity(of)
     }
 
     /// Waits for the next message, and where it came from.

@@ -2,6 +2,7 @@
 
 use super::super::handle::ShutdownReport;
 use super::super::lifecycle::Lifecycle;
+use super::super::stats::Counters;
 use crate::net::clock;
 use crate::net::udp::running::Running;
 use std::cell::Cell;
@@ -26,6 +27,8 @@ pub(super) struct Serving {
     /// Handlers that are running now.
     pub(super) busy: AtomicUsize,
     pub(super) panics: AtomicU64,
+    /// What the authenticator's threads count.
+    pub(super) counters: Arc<Counters>,
     /// A handler has ended.
     pub(super) ended: Signal,
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
@@ -72,12 +75,13 @@ impl Signal {
 }
 
 impl Serving {
-    fn new(running: Running, lifecycle: Lifecycle) -> Self {
+    fn new(running: Running, lifecycle: Lifecycle, counters: Arc<Counters>) -> Self {
         Self {
             running,
             lifecycle,
             busy: AtomicUsize::new(0),
             panics: AtomicU64::new(0),
+            counters,
             ended: Signal::default(),
             threads: Mutex::default(),
             report: Mutex::default(),
@@ -128,9 +132,9 @@ pub(super) struct Unserved {
 }
 
 impl Unserved {
-    pub(super) fn new(running: Running) -> Self {
+    pub(super) fn new(running: Running, counters: Arc<Counters>) -> Self {
         Self {
-            serving: Arc::new(Serving::new(running, Lifecycle::new())),
+            serving: Arc::new(Serving::new(running, Lifecycle::new(), counters)),
             begun: false,
         }
     }

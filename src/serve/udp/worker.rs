@@ -49,10 +49,11 @@ fn serve(serving: &Serving, work: &Work, incoming: Incoming) {
     let Incoming {
         from,
         session,
+        identity,
         frame,
     } = incoming;
     let request = frame.header(keys::CORRELATION_ID).map(<[u8]>::to_vec);
-    let peer = UdpPeer::new(driver, from, session);
+    let peer = UdpPeer::new(driver, from, session, identity);
     // The handler's state after a panic is the handler's business; nothing of ours is in it.
     let reply = catch_unwind(AssertUnwindSafe(|| (work.handler)(&peer, frame)));
     let reply = reply.unwrap_or_else(|_| {
