@@ -14,6 +14,7 @@ pub mod network;
 pub mod rate;
 pub mod session;
 pub mod stream;
+pub mod tally;
 
 pub use code::ErrorCode;
 pub use error::{Overrun, Violation};

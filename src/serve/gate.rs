@@ -10,8 +10,8 @@
 
 use super::log_limit::LogLimit;
 use super::pool::{Pool, PoolConfig};
-use super::stats::Counters;
 use crate::error::VstpError;
+use crate::metrics::{Family, Metrics};
 use crate::net::clock;
 use crate::net::identity::{Answer, Authentication, Authenticator, Credentials, Judge, Refusal};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -45,7 +45,7 @@ impl Gate {
     /// Starts the threads.
     pub(super) fn start(
         authentication: &Authentication,
-        counters: &Arc<Counters>,
+        metrics: &Arc<Metrics>,
         is_stopping: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Result<Arc<dyn Judge>, VstpError> {
         let (queue, jobs) = bounded(QUEUE_COUNT);
@@ -59,9 +59,9 @@ impl Gate {
         });
         for _ in 0..authentication.workers {
             let authenticator = Arc::clone(&authentication.authenticator);
-            let (jobs, counters) = (Receiver::clone(&jobs), Arc::clone(counters));
+            let (jobs, metrics) = (Receiver::clone(&jobs), Arc::clone(metrics));
             let log = Arc::clone(&log);
-            pool.execute(move || work(&*authenticator, &jobs, &counters, &log))
+            pool.execute(move || work(&*authenticator, &jobs, &metrics, &log))
                 .map_err(|refused| VstpError::Io(std::io::Error::other(refused.reason)))?;
         }
         Ok(Arc::new(Self {
@@ -77,7 +77,7 @@ impl Gate {
 fn work(
     authenticator: &dyn Authenticator,
     jobs: &Receiver<Job>,
-    counters: &Counters,
+    metrics: &Metrics,
     log: &LogLimit,
 ) {
     for Job {
@@ -92,12 +92,12 @@ fn work(
         // Nothing of ours is in the authenticator, so nothing half-done is seen after a panic.
         let decision = catch_unwind(AssertUnwindSafe(|| authenticator.authenticate(&client)));
         let decision = decision.unwrap_or_else(|_| {
-            counters.authenticator_panicked();
+            metrics.add(Family::AuthenticatorPanics, 0, 1);
             Err(Refusal::new("the authenticator panicked"))
         });
         let now = clock::now();
         if now >= until {
-            counters.authenticator_was_late();
+            metrics.add(Family::AuthenticatorLate, 0, 1);
             continue;
         }
         if let Err(refusal) = &decision {
@@ -177,8 +177,8 @@ mod tests {
             _ => Ok(Identity::new("ann")),
         };
         let settings = Authentication::new(authenticator).workers(1);
-        let counters = Arc::default();
-        let gate = Gate::start(&settings, &counters, || false).unwrap();
+        let metrics = Arc::default();
+        let gate = Gate::start(&settings, &metrics, || false).unwrap();
         let until = clock::after_or_far(LONG);
         for _ in 0..3 {
             let refused = ask(&gate, "!", until).recv_timeout(LONG).unwrap();
@@ -186,7 +186,7 @@ mod tests {
             let accepted = ask(&gate, "?", until).recv_timeout(LONG).unwrap();
             assert_eq!(accepted, Ok(Identity::new("ann")));
         }
-        assert_eq!(counters.snapshot().authenticator_panics, 3);
+        assert_eq!(metrics.load(Family::AuthenticatorPanics, 0), 3);
     }
 
     #[test]
@@ -199,8 +199,8 @@ mod tests {
             Ok(Identity::new("ann"))
         };
         let settings = Authentication::new(authenticator).workers(1);
-        let counters = Arc::default();
-        let gate = Gate::start(&settings, &counters, || false).unwrap();
+        let metrics = Arc::default();
+        let gate = Gate::start(&settings, &metrics, || false).unwrap();
         let soon = clock::after_or_far(Duration::from_secs(1));
         let late = ask(&gate, "a", soon);
         has_begun.recv_timeout(LONG).unwrap();
@@ -210,7 +210,7 @@ mod tests {
         release.send(()).unwrap();
         assert!(late.recv_timeout(LONG).is_err());
         assert!(waiting.recv_timeout(LONG).is_err());
-        assert_eq!(counters.snapshot().authenticator_late, 1);
+        assert_eq!(metrics.load(Family::AuthenticatorLate, 0), 1);
         assert!(has_begun.is_empty(), "the second was never judged");
     }
 

@@ -7,6 +7,7 @@ mod basics;
 mod identity;
 mod idle;
 mod limits;
+mod metrics;
 mod openssl;
 mod rates;
 mod relay;

@@ -3,6 +3,7 @@
 use super::memory::MemoryBudget;
 use crate::error::VstpError;
 use crate::net::identity::{Judge, MAX_TOKEN_LEN, TokenSource, check_token};
+use crate::net::meter::Meter;
 use crate::proto::deadline::FrameDeadline;
 use crate::proto::keys::Features;
 use crate::proto::rate::RateLimit;
@@ -48,6 +49,8 @@ pub struct TcpConfig {
     pub(crate) require_hello: bool,
     pub(crate) features: Features,
     pub(crate) auth_token: Option<TokenSource>,
+    /// Where the numbers are added up; of a connecting client its own.
+    pub(crate) meter: Option<Meter>,
     /// What the connections of a server share.
     pub(crate) memory: Option<Arc<MemoryBudget>>,
     /// A server's: what recognises clients, and how much one may send.
@@ -78,6 +81,7 @@ impl Default for TcpConfig {
             require_hello: false,
             features: Features::default(),
             auth_token: None,
+            meter: None,
             memory: None,
             judge: None,
             rate_limit: None,
@@ -251,6 +255,14 @@ impl TcpConfig {
         make: impl Fn(&[u8; 32]) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
         self.auth_token = Some(TokenSource::Bound(Arc::new(make)));
+        self
+    }
+
+    /// Where the numbers of a client or server are added up with those of others, or [`Meter::off`]. Default:
+    /// nowhere but in its own [`Meter`].
+    #[must_use]
+    pub fn meter(mut self, meter: Meter) -> Self {
+        self.meter = Some(meter);
         self
     }
 

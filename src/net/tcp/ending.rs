@@ -3,7 +3,9 @@
 
 use super::outbox::Fin;
 use super::reader::{Ended, FAREWELL, Reader};
+use super::stats;
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
+use crate::metrics::Family;
 use crate::net::clock;
 use crate::net::identity::Identity;
 use crate::net::stream::ReadOutcome;
@@ -113,6 +115,12 @@ impl Reader {
             _ => ClosedBy::Error,
         };
         self.ended = Some(Ended::By(by));
+        // Before that it is the handshake that failed, which is counted there.
+        if self.session.established().is_some() {
+            if let Some(place) = stats::ended_by(&error, by) {
+                self.shared.meter.add(Family::ConnectionErrors, place);
+            }
+        }
         // A peer that has only ended its sending direction can still be answered.
         if by != ClosedBy::PeerWithoutBye {
             self.shared.abort(by);

@@ -13,7 +13,6 @@ pub(crate) struct Pace {
     bucket: Bucket,
     /// When the next message may be taken; `None`: now.
     ready_at: Option<Instant>,
-    pause_count: u64,
 }
 
 impl Pace {
@@ -22,7 +21,6 @@ impl Pace {
             limit,
             bucket: Bucket::default(),
             ready_at: None,
-            pause_count: 0,
         }
     }
 
@@ -32,14 +30,14 @@ impl Pace {
         self.limit.is_some()
     }
 
-    /// A message of so many bytes is handed out.
-    pub(crate) fn charge(&mut self, len: usize) {
+    /// A message of so many bytes is handed out; whether the next one has to wait.
+    pub(crate) fn charge(&mut self, len: usize) -> bool {
         if let Some(limit) = &self.limit {
             let now = clock::now();
             self.bucket.charge(now, len, limit);
             self.ready_at = self.bucket.ready_at(now, limit);
-            self.pause_count += u64::from(self.ready_at.is_some());
         }
+        self.ready_at.is_some()
     }
 
     /// Until when nothing may be taken, if that is not over.
@@ -48,10 +46,5 @@ impl Pace {
         self.ready_at?;
         self.ready_at = self.ready_at.filter(|at| clock::now() < *at);
         self.ready_at
-    }
-
-    /// How often the connection had to wait, since the last call.
-    pub(crate) fn take_pauses(&mut self) -> u64 {
-        std::mem::take(&mut self.pause_count)
     }
 }

@@ -10,6 +10,7 @@ use super::outbox::Fin;
 use super::pace::Pace;
 use super::shared::Shared;
 use crate::error::{ClosedBy, RemoteError, TimeoutKind, VstpError};
+use crate::metrics::Family;
 use crate::net::clock;
 use crate::net::stream::{ReadHalf, ReadOutcome};
 use crate::proto::budget::TinyReads;
@@ -64,7 +65,7 @@ pub(crate) struct Reader {
     frame_deadline: FrameDeadline,
     tiny_reads: TinyReads,
     memory: MemoryShare,
-    pub(super) pace: Pace,
+    pace: Pace,
     /// Bytes of the last read, while no frame has ended in it, but for those counted in `sealed_len`.
     last_len: Option<usize>,
     /// Bytes of TLS that were counted when they arrived; so much of their content is not counted again.
@@ -257,14 +258,12 @@ impl Reader {
             self.tiny_reads.on_frame();
             self.frame_began = None;
             self.last_len = None;
-            self.shared.note_frame();
-            if self
-                .decoder
-                .head()
-                .is_some_and(|head| self.session.delivers(head))
-            {
-                self.charge();
-                return Ok(Some(Next::Frame));
+            if let Some(head) = self.decoder.head() {
+                self.shared.received.note(head.typ, head.frame_len);
+                if self.session.delivers(head) {
+                    self.charge();
+                    return Ok(Some(Next::Frame));
+                }
             }
             let was_open = self.session.established().is_some();
             let event = match self.session.handle_frame(self.now, self.decoder.frame()) {
@@ -314,7 +313,9 @@ impl Reader {
     fn charge(&mut self) {
         if self.pace.is_limited() {
             let len = self.decoder.head().map_or(0, |head| head.frame_len);
-            self.pace.charge(len);
+            if self.pace.charge(len) {
+                self.shared.meter.add(Family::RatePauses, 0);
+            }
         }
     }
 
@@ -455,7 +456,7 @@ impl Reader {
                 self.now = clock::now();
                 self.silent_since = self.now;
                 self.shared.note_received(self.now, len);
-                let sent = self.shared.outbox.frames_sent.load(Ordering::Relaxed);
+                let sent = self.shared.outbox.frames_sent();
                 self.session.note_frames_sent(sent);
                 let counted = len.min(self.sealed_len);
                 self.sealed_len -= counted;

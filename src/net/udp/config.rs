@@ -2,6 +2,7 @@
 
 use crate::error::VstpError;
 use crate::net::identity::{Authentication, Judge};
+use crate::net::meter::Meter;
 use crate::proto::datagram::{AnswerLimit, EndpointConfig};
 use crate::proto::rate::RateLimit;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub struct UdpConfig {
     pub(crate) authentication: Option<Authentication>,
     /// The threads of the authenticator.
     pub(crate) judge: Option<Arc<dyn Judge>>,
+    pub(crate) meter: Option<Meter>,
 }
 
 impl Default for UdpConfig {
@@ -50,6 +52,7 @@ impl Default for UdpConfig {
             spin: Duration::ZERO,
             authentication: None,
             judge: None,
+            meter: None,
         }
     }
 }
@@ -177,6 +180,14 @@ impl UdpConfig {
     #[must_use]
     pub fn spin(mut self, time: Duration) -> Self {
         self.spin = time;
+        self
+    }
+
+    /// Where the numbers of this socket are added up with those of others, or [`Meter::off`]. Default: nowhere but
+    /// in its own [`Meter`].
+    #[must_use]
+    pub fn meter(mut self, meter: Meter) -> Self {
+        self.meter = Some(meter);
         self
     }
 

@@ -27,11 +27,12 @@ mod reception;
 pub(crate) mod running;
 mod session;
 mod socket;
+mod stats;
 mod turn;
 
 pub use client::VstpUdpClient;
 pub(crate) use client::first as resolve_first;
 pub use config::UdpConfig;
 pub use delivery::Delivery;
-pub use driver::UdpStats;
 pub use session::UdpSession;
+pub use stats::UdpStats;

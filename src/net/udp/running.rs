@@ -6,9 +6,10 @@ use super::driver::Driver;
 use super::reception::Reception;
 use crate::error::VstpError;
 use crate::net::clock;
+use crate::net::meter::Source;
 use crate::proto::datagram::AnswerLimit;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -43,6 +44,8 @@ impl Running {
             });
             driver.lock().reception = Some(Reception::new(judge, decide));
         }
+        let source: Weak<dyn Source> = Arc::<Driver>::downgrade(&driver);
+        driver.meter().attach(source);
         let running = Self {
             driver,
             threads: Mutex::default(),

@@ -10,11 +10,11 @@ pub use peer::UdpPeer;
 
 use super::gate::Gate;
 use super::reply::IntoReply;
-use super::stats::Counters;
 use crate::error::{TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
 use crate::net::clock;
 use crate::net::identity::Identity;
+use crate::net::meter::Meter;
 use crate::net::udp::driver::Driver;
 use crate::net::udp::running::Running;
 use crate::net::udp::{Delivery, UdpConfig, UdpStats, resolve_first};
@@ -54,15 +54,15 @@ impl VstpUdpServer {
         mut config: UdpConfig,
     ) -> Result<Self, VstpError> {
         config.validate()?;
-        let counters = Arc::<Counters>::default();
         if let Some(authentication) = config.authentication.take() {
+            let metrics = config.meter.get_or_insert_default().metrics();
             // Nobody waits for a decision in a thread, so nobody needs to know of the server's end.
-            config.judge = Some(Gate::start(&authentication, &counters, || false)?);
+            config.judge = Some(Gate::start(&authentication, &metrics, || false)?);
         }
         let addr = resolve_first(addr, config.endpoint.handshake_timeout)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
-            unserved: Unserved::new(Running::start(addr, config, true)?, counters),
+            unserved: Unserved::new(Running::start(addr, config, true)?),
             workers: (4 * cores).min(64),
             acknowledged_answers: false,
         })
@@ -177,6 +177,12 @@ impl VstpUdpServer {
     #[must_use]
     pub fn stats(&self) -> UdpStats {
         self.driver().stats()
+    }
+
+    /// What counts for this socket.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        self.driver().meter()
     }
 
     /// Serves until a [handle](Self::handle) shuts it down.

@@ -2,11 +2,11 @@
 
 use super::super::handle::ShutdownReport;
 use super::super::lifecycle::Lifecycle;
-use super::super::stats::Counters;
+use crate::metrics::Metrics;
 use crate::net::clock;
 use crate::net::udp::running::Running;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -26,9 +26,8 @@ pub(super) struct Serving {
     pub(super) lifecycle: Lifecycle,
     /// Handlers that are running now.
     pub(super) busy: AtomicUsize,
-    pub(super) panics: AtomicU64,
-    /// What the authenticator's threads count.
-    pub(super) counters: Arc<Counters>,
+    /// What is counted about handlers.
+    pub(super) metrics: Arc<Metrics>,
     /// A handler has ended.
     pub(super) ended: Signal,
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
@@ -75,13 +74,13 @@ impl Signal {
 }
 
 impl Serving {
-    fn new(running: Running, lifecycle: Lifecycle, counters: Arc<Counters>) -> Self {
+    fn new(running: Running, lifecycle: Lifecycle) -> Self {
+        let metrics = running.driver.meter().metrics();
         Self {
             running,
             lifecycle,
             busy: AtomicUsize::new(0),
-            panics: AtomicU64::new(0),
-            counters,
+            metrics,
             ended: Signal::default(),
             threads: Mutex::default(),
             report: Mutex::default(),
@@ -132,9 +131,9 @@ pub(super) struct Unserved {
 }
 
 impl Unserved {
-    pub(super) fn new(running: Running, counters: Arc<Counters>) -> Self {
+    pub(super) fn new(running: Running) -> Self {
         Self {
-            serving: Arc::new(Serving::new(running, Lifecycle::new(), counters)),
+            serving: Arc::new(Serving::new(running, Lifecycle::new())),
             begun: false,
         }
     }
