@@ -191,6 +191,12 @@ impl UdpConfig {
         self
     }
 
+    /// Gives the socket that is about to be bound a meter of its own, which the one that was set adds up.
+    pub(crate) fn own_meter(&mut self) -> &Meter {
+        let own = self.meter.as_ref().map_or_else(Meter::new, Meter::child);
+        self.meter.insert(own)
+    }
+
     /// Checks what a setter cannot. `bind` calls it.
     ///
     /// # Errors

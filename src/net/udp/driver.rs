@@ -76,7 +76,7 @@ impl Driver {
             send_buffer: Mutex::default(),
             send_errors: AtomicU64::new(0),
             recv_errors: AtomicU64::new(0),
-            meter: config.meter.as_ref().map_or_else(Meter::new, Meter::child),
+            meter: config.meter.clone().unwrap_or_default(),
             handed: Mutex::new(None),
             config,
         })

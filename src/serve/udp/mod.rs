@@ -54,8 +54,8 @@ impl VstpUdpServer {
         mut config: UdpConfig,
     ) -> Result<Self, VstpError> {
         config.validate()?;
+        let metrics = config.own_meter().metrics();
         if let Some(authentication) = config.authentication.take() {
-            let metrics = config.meter.get_or_insert_default().metrics();
             // Nobody waits for a decision in a thread, so nobody needs to know of the server's end.
             config.judge = Some(Gate::start(&authentication, &metrics, || false)?);
         }
