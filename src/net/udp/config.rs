@@ -1,6 +1,7 @@
 //! The settings of a UDP socket: those of the protocol, and those of the socket itself.
 
 use crate::error::VstpError;
+use crate::ext::{CompressionConfig, ExtensionRegistry, Pipeline};
 use crate::net::identity::{Authentication, Judge};
 use crate::net::meter::Meter;
 use crate::proto::datagram::{AnswerLimit, EndpointConfig};
@@ -35,6 +36,7 @@ pub struct UdpConfig {
     pub(crate) authentication: Option<Authentication>,
     /// The threads of the authenticator.
     pub(crate) judge: Option<Arc<dyn Judge>>,
+    pub(crate) pipeline: Pipeline,
     pub(crate) meter: Option<Meter>,
 }
 
@@ -52,6 +54,7 @@ impl Default for UdpConfig {
             spin: Duration::ZERO,
             authentication: None,
             judge: None,
+            pipeline: Pipeline::default(),
             meter: None,
         }
     }
@@ -183,6 +186,21 @@ impl UdpConfig {
         self
     }
 
+    /// Offers compression (feature `gzip`), and compresses messages in sessions with a peer that has it too.
+    /// Default: off. See [`CompressionConfig`] for when not to; it needs the crate feature `compression`.
+    #[must_use]
+    pub fn compression(mut self, compression: CompressionConfig) -> Self {
+        self.pipeline.compression = Some(compression);
+        self
+    }
+
+    /// The extensions that messages pass. Default: none. An [`Arc`] shares one registry among many configurations.
+    #[must_use]
+    pub fn extensions(mut self, extensions: impl Into<Arc<ExtensionRegistry>>) -> Self {
+        self.pipeline.extensions = Some(extensions.into());
+        self
+    }
+
     /// Where the numbers of this socket are added up with those of others, or [`Meter::off`]. Default: nowhere but
     /// in its own [`Meter`].
     #[must_use]
@@ -208,6 +226,7 @@ impl UdpConfig {
         if let Some(authentication) = &self.authentication {
             authentication.validate()?;
         }
+        self.pipeline.validate(&self.endpoint.features)?;
         if self.recv_queue_count == 0 || self.send_queue_count == 0 {
             return Err(VstpError::config(
                 "recv_queue",

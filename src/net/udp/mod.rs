@@ -23,6 +23,7 @@ mod delivery;
 pub(crate) mod driver;
 #[cfg(all(feature = "tls", feature = "json"))]
 mod in_session;
+mod messages;
 mod reception;
 pub(crate) mod running;
 mod session;

@@ -32,6 +32,8 @@ pub enum DropReason {
     QueueFull,
     /// More control frames than their budget.
     Calm,
+    /// A compressed message that cannot be inflated, or only to more than the limit of frames.
+    Compression,
     /// A custom frame type without a handler, or a frame type that means nothing here.
     Unhandled,
     /// A message without a session, where clients are to be recognised.
@@ -42,7 +44,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Malformed,
         Self::BadCrc,
         Self::BadSource,
@@ -56,6 +58,7 @@ impl DropReason {
         Self::Budget,
         Self::QueueFull,
         Self::Calm,
+        Self::Compression,
         Self::Unhandled,
         Self::Unauthorized,
         Self::RateLimited,
@@ -78,6 +81,7 @@ impl DropReason {
             Self::Budget => "budget",
             Self::QueueFull => "queue_full",
             Self::Calm => "calm",
+            Self::Compression => "compression",
             Self::Unhandled => "unhandled",
             Self::Unauthorized => "unauthorized",
             Self::RateLimited => "rate_limited",

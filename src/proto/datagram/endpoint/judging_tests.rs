@@ -7,7 +7,7 @@ use crate::proto::ErrorCode;
 use crate::proto::datagram::DropReason;
 use crate::proto::keys;
 use crate::proto::rate::RateLimit;
-use crate::wire;
+use crate::wire::{self, Flags};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -15,6 +15,7 @@ mod judging;
 #[cfg(test)]
 mod judging_tests;
 mod path;
+mod permitted;
 mod receive;
 mod strangers;
 #[cfg(test)]
@@ -23,7 +24,6 @@ mod timers;
 
 use super::config::{AnswerLimit, EndpointConfig};
 use super::emit::Envelope;
-use super::fields;
 use super::fragment::{Cut, Inner};
 use super::parts::{Event, Failure, Progress, SendError, Token, Transmit};
 use super::peer::{Link, Peer, Shared};
@@ -34,7 +34,7 @@ use super::stats::EndpointStats;
 use crate::proto::keys::Features;
 use crate::proto::network::Network;
 use crate::proto::rate::RateTable;
-use crate::wire::{Flags, Frame, FrameRef, FrameType, Limits};
+use crate::wire::{Frame, FrameRef, FrameType, Limits};
 use connecting::{Connecting, CookieRate, Judged};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
@@ -228,7 +228,7 @@ impl Endpoint {
         let now = self.clamp(now);
         let index = self.peer_for(now, to)?;
         let (envelope, limits) = self.envelope(index, false);
-        check(frame)?;
+        self.check(index, frame)?;
         let len = envelope.message_len(frame, &limits)?;
         let limit = self.config.answer_limit;
         let max_len = self.config.max_datagram_len;
@@ -296,7 +296,7 @@ impl Endpoint {
         let now = self.clamp(now);
         let index = self.peer_for(now, to)?;
         let (envelope, limits) = self.envelope(index, true);
-        check(frame.as_ref())?;
+        self.check(index, frame.as_ref())?;
         let len = envelope.message_len(frame.as_ref(), &limits)?;
         let msg_id = envelope.msg_id;
         let is_stranger = envelope.sid.is_none();
@@ -525,23 +525,5 @@ impl Endpoint {
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.stray.is_empty() && self.active.is_empty()
-    }
-}
-
-/// What only the transport may send or set.
-fn check(frame: FrameRef<'_>) -> Result<(), SendError> {
-    let is_answer = frame.typ == FrameType::Err && frame.headers.get("correlation-id").is_some();
-    if !frame.typ.is_message() && !is_answer {
-        return Err(SendError::ReservedType);
-    }
-    for (flag, name) in [(Flags::FRAG, "FRAG"), (Flags::COMP, "COMP")] {
-        if frame.flags.contains(flag) {
-            return Err(SendError::FlagNotAllowed(name));
-        }
-    }
-    let reserved = |header: crate::wire::Header<'_>| fields::reserved_in_message(header.key);
-    match frame.headers.iter().find_map(reserved) {
-        Some(key) => Err(SendError::ReservedHeader(key)),
-        None => Ok(()),
     }
 }
