@@ -26,7 +26,7 @@ impl Peer {
             return Err(DropReason::QueueFull);
         }
         if let Some(id) = fields.msg_id {
-            self.received.deliver(id, crc);
+            self.received.deliver(id, crc, wants_ack);
             if wants_ack {
                 self.acks.push(id);
             }
@@ -35,7 +35,7 @@ impl Peer {
     }
 
     fn is_new(&mut self, id: u64, crc: u32, wants_ack: bool) -> Result<(), DropReason> {
-        match self.received.seen(id, crc) {
+        match self.received.seen(id, crc, wants_ack) {
             Seen::New => Ok(()),
             Seen::Delivered => {
                 if wants_ack {
@@ -162,7 +162,7 @@ impl Peer {
             return Err(DropReason::BadFragment);
         };
         if let Some(id) = msg_id {
-            self.received.deliver(id, crc);
+            self.received.deliver(id, crc, wants_ack);
             if wants_ack {
                 self.acks.push(id);
             }
