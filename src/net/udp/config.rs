@@ -115,7 +115,7 @@ impl UdpConfig {
         self
     }
 
-    /// Messages that wait for `recv`: so many, and so many bytes. Default: 4,096 and 64 MiB. One beyond
+    /// Messages that wait for `recv`: so many, and so many bytes of payload and headers. Default: 4,096 and 64 MiB. One beyond
     /// it is dropped without acknowledgement, so its sender sends it again.
     #[must_use]
     pub fn recv_queue(mut self, count: usize, len: usize) -> Self {

@@ -20,6 +20,15 @@ pub(crate) struct Incoming {
     pub(crate) frame: Frame,
 }
 
+impl Incoming {
+    /// Bytes that it takes in the queue.
+    pub(super) fn len(&self) -> usize {
+        let headers = self.frame.headers.iter();
+        let headers: usize = headers.map(|h| h.key.len() + h.value.len()).sum();
+        self.frame.payload.len() + headers
+    }
+}
+
 /// What became of an acknowledged send.
 #[derive(Debug)]
 enum Outcome {
@@ -111,14 +120,16 @@ impl Core {
                     session,
                     frame,
                 } => {
-                    inbox_len.fetch_add(frame.payload.len(), Ordering::Relaxed);
+                    let incoming = Incoming {
+                        from,
+                        session,
+                        frame,
+                    };
+                    inbox_len.fetch_add(incoming.len(), Ordering::Relaxed);
                     if let Some(inbox) = &self.inbox {
                         // There is room: only the reader fills the queue, and it asked before.
-                        let _ = inbox.try_send(Incoming {
-                            from,
-                            session,
-                            frame,
-                        });
+                        let sent = inbox.try_send(incoming);
+                        debug_assert!(sent.is_ok(), "an acknowledged message is lost");
                     }
                 }
                 Event::Delivered(token) => self.send_ended(token, Ok(())),

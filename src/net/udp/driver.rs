@@ -275,8 +275,8 @@ impl Driver {
 
     fn has_inbox_room(&self) -> bool {
         let len = self.inbox_len.load(Ordering::Relaxed);
-        // An empty queue takes a message of any size.
-        len == 0 || (!self.messages.is_full() && len < self.config.recv_queue_len)
+        // An empty queue takes a message of any size; an empty message takes a place.
+        self.messages.is_empty() || (!self.messages.is_full() && len < self.config.recv_queue_len)
     }
 
     /// Waits until `check` gives something, and reads the socket meanwhile if nobody else does.
@@ -366,8 +366,7 @@ impl Driver {
     }
 
     fn taken(&self, incoming: Incoming) -> Incoming {
-        self.inbox_len
-            .fetch_sub(incoming.frame.payload.len(), Ordering::Relaxed);
+        self.inbox_len.fetch_sub(incoming.len(), Ordering::Relaxed);
         incoming
     }
 
