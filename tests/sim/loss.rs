@@ -324,3 +324,30 @@ fn du18_a_message_that_was_lost_arrives_after_any_number_that_were_not() {
     world.model.assert_all_delivered();
     world.assert_quiet();
 }
+
+/// A few datagrams are no sign of a full path: a session that lost its first ones is as fast as any other.
+#[test]
+fn du2_few_losses_at_the_beginning_does_not_slow_down_what_follows() {
+    seeds(1, |seed| {
+        let mut times = [Duration::ZERO; 2];
+        for (lost, time) in times.iter_mut().enumerate() {
+            let mut world = World::session(seed, &Rules::delay(25));
+            if lost == 1 {
+                world.network.both(CLIENT, SERVER, &Rules::dead());
+            }
+            for _ in 0..4 {
+                world.promise(CLIENT, SERVER, 1000);
+            }
+            world.run_for(Duration::from_millis(900));
+            world.network.both(CLIENT, SERVER, &Rules::delay(25));
+            world.settle(MINUTE);
+            let begins = world.at();
+            world.promise(CLIENT, SERVER, 3_000_000);
+            world.settle(MINUTE);
+            world.model.assert_all_delivered();
+            *time = world.at() - begins;
+        }
+        let [without, with] = times;
+        assert!(with < without * 3 / 2, "{with:?}, otherwise {without:?}");
+    });
+}
