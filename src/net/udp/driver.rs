@@ -185,6 +185,8 @@ impl Driver {
         core.hand_over(&self.inbox_len);
         drop(core);
         self.changed.notify_all();
+        // What waited behind it may leave now.
+        self.has_more.store(true, Ordering::SeqCst);
     }
 
     /// Whether the timer thread must be told of an earlier deadline.

@@ -110,6 +110,9 @@ pub(super) const MAX_SETS_PER_STRANGER: usize = 4;
 pub(super) const MAX_SPAN_IN_SESSION: usize = 2048;
 /// The same without a session.
 pub(super) const MAX_SPAN_OF_STRANGER: usize = 512;
+/// Answers to nobody that is remembered, which wait to leave. Whoever asks faster than answers can leave
+/// gets none.
+pub(super) const MAX_STRAY_COUNT: usize = 4096;
 /// What the receiver is assumed to take before it has said so (bytes).
 pub(super) const INITIAL_WINDOW_LEN: u64 = 64 * 1024;
 /// How long a stranger is remembered after its last datagram, and a set of its fragments lives.

@@ -235,7 +235,7 @@ impl Endpoint {
                 writer.header(keys::CODE, ErrorCode::Busy.as_str().as_bytes());
                 writer.header(keys::COOKIE, cookie);
             });
-            self.stray.push_back((from, refusal));
+            self.answer_stray(from, refusal);
             return Err(DropReason::Hello);
         }
         let invalid = |_| DropReason::Invalid;
@@ -284,8 +284,8 @@ impl Endpoint {
         let mut welcome = Vec::new();
         Control::new(FrameType::Welcome, None)
             .write(&mut welcome, |writer| writer.header(keys::COOKIE, &cookie));
-        self.stray.push_back((from, welcome));
-        Ok(())
+        let answered = self.answer_stray(from, welcome);
+        answered.then_some(()).ok_or(DropReason::Hello)
     }
 
     fn has_place(&self, ip: IpAddr) -> bool {

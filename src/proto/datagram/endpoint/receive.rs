@@ -1,6 +1,6 @@
 //! A datagram arrives: whose it is, and what its frames do (spec 4.1, 4.11).
 
-use super::super::config::MAX_DATAGRAM_LEN;
+use super::super::config::{MAX_DATAGRAM_LEN, MAX_STRAY_COUNT};
 use super::super::emit::{Control, Sid};
 use super::super::fields::{Fields, FragmentFields};
 use super::super::parts::{Event, Failure};
@@ -176,7 +176,17 @@ impl Endpoint {
     fn answer_bye(&mut self, to: SocketAddr, sid: Sid) {
         let mut bye = Vec::new();
         Control::new(FrameType::Bye, Some(&sid)).write(&mut bye, |_| ());
-        self.stray.push_back((to, bye));
+        self.answer_stray(to, bye);
+    }
+
+    /// Queues an answer to somebody of whom nothing is remembered; not when too many wait already,
+    /// because they come faster than they can leave.
+    pub(super) fn answer_stray(&mut self, to: SocketAddr, datagram: Vec<u8>) -> bool {
+        let has_room = self.stray.len() < MAX_STRAY_COUNT;
+        if has_room {
+            self.stray.push_back((to, datagram));
+        }
+        has_room
     }
 
     fn without_session(
@@ -200,8 +210,8 @@ impl Endpoint {
                     payload: frame.payload,
                 };
                 control.write(&mut pong, |_| ());
-                self.stray.push_back((*from, pong));
-                Ok(())
+                let answered = self.answer_stray(*from, pong);
+                answered.then_some(()).ok_or(DropReason::Calm)
             }
             FrameType::Err if self.connecting.contains_key(from) => self.on_refusal(*from, *frame),
             FrameType::Bye => Err(DropReason::Unexpected),
