@@ -347,3 +347,29 @@ fn du05_a_queue_full_of_empty_messages_loses_nothing() {
     assert_eq!(got, ["0", "1", "2", "3", "4"]);
     client.flush().unwrap();
 }
+
+/// Threads that send faster than the system takes it wait for it; nothing piles up behind one of them.
+#[test]
+fn e05_many_threads_that_send_once_are_held_to_what_leaves() {
+    let sink = UdpSocket::bind(LOCAL).unwrap();
+    let to = sink.local_addr().unwrap();
+    let client = client();
+    let most = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let (mut most, frame) = (0, Frame::data("x"));
+                    for _ in 0..25_000 {
+                        client.send(&frame, to).unwrap();
+                        let stats = client.stats().protocol;
+                        most = most.max(stats.messages_sent - stats.datagrams_sent);
+                    }
+                    most
+                })
+            })
+            .collect();
+        let all = threads.into_iter().map(|thread| thread.join().unwrap());
+        all.max().unwrap()
+    });
+    assert!(most <= 5000, "{most} datagrams waited");
+}

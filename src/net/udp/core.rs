@@ -67,6 +67,9 @@ pub(super) struct Core {
     pub(super) armed: Option<Instant>,
     pub(super) timer_sleeps: bool,
     pub(super) waiters: usize,
+    /// Bytes of sends without acknowledgement since everything had left, and calls that wait for that.
+    pub(super) unsent_len: usize,
+    pub(super) unsent_waiters: usize,
     /// A datagram, its address and length, that was too large for the network and for which no
     /// acknowledgement was asked.
     pub(super) too_large: Option<(SocketAddr, usize)>,
@@ -90,6 +93,8 @@ impl Core {
             armed: None,
             timer_sleeps: false,
             waiters: 0,
+            unsent_len: 0,
+            unsent_waiters: 0,
             too_large: None,
             inbox: Some(inbox),
             closed: false,

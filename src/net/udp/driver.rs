@@ -25,6 +25,12 @@ const GATHER_TIME: Duration = Duration::from_micros(100);
 /// Fewer on their way than this are not worth gathering: the next may never come.
 const GATHER_FROM: usize = 8;
 
+/// Sends without acknowledgement wait while so many bytes have not left: one thread sends for all, and
+/// the others would be faster than it.
+const MAX_UNSENT_LEN: usize = 1024 * 1024;
+/// What each of them counts beside its payload.
+const UNSENT_COST: usize = 256;
+
 /// Counters and gauges of a UDP socket.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
@@ -52,6 +58,8 @@ pub(crate) struct Driver {
     changed: Condvar,
     /// The timer thread has an earlier deadline.
     timer: Condvar,
+    /// Everything has left.
+    drained: Condvar,
     turn: Turn,
     /// Bytes of the messages in the inbox.
     inbox_len: AtomicUsize,
@@ -77,6 +85,7 @@ impl Driver {
             core: Mutex::new(Core::new(endpoint, sender)),
             changed: Condvar::new(),
             timer: Condvar::new(),
+            drained: Condvar::new(),
             turn: Turn::new(),
             inbox_len: AtomicUsize::new(0),
             messages,
@@ -157,9 +166,16 @@ impl Driver {
                 .poll_transmit(clock::now(), max_segments, &mut out);
             is_drained = core.endpoint.is_drained();
             let wake = is_drained && self.arm(&mut core);
+            if is_drained {
+                core.unsent_len = 0;
+            }
+            let has_room = is_drained && core.unsent_waiters > 0;
             drop(core);
             if wake {
                 self.timer.notify_one();
+            }
+            if has_room {
+                self.drained.notify_all();
             }
             let Some(transmit) = transmit else {
                 break;
@@ -213,6 +229,8 @@ impl Driver {
             let now = clock::now();
             if next.is_some_and(|at| at <= now) {
                 core.endpoint.handle_timeout(now);
+                // Who sends already takes these along; until then there is nothing to wake up for.
+                core.gather_until.take_if(|at| *at <= now);
                 self.after(core);
                 core = self.lock();
                 continue;
@@ -374,13 +392,22 @@ impl Driver {
 
     /// Sends a frame once.
     pub(crate) fn send(&self, frame: &Frame, to: SocketAddr) -> Result<(), VstpError> {
-        self.with(|core| {
-            if core.closed {
-                return Err(closed());
-            }
-            let sent = core.endpoint.send(clock::now(), to, frame.as_ref());
-            sent.map_err(VstpError::from)
-        })?;
+        let mut core = self.lock();
+        while core.unsent_len >= MAX_UNSENT_LEN && !core.closed {
+            core.unsent_waiters += 1;
+            let waited = self.drained.wait_timeout(core, TICK);
+            core = waited.unwrap_or_else(PoisonError::into_inner).0;
+            core.unsent_waiters -= 1;
+        }
+        if core.closed {
+            return Err(closed());
+        }
+        let sent = core.endpoint.send(clock::now(), to, frame.as_ref());
+        if sent.is_ok() {
+            core.unsent_len += frame.payload.len() + UNSENT_COST;
+        }
+        self.after(core);
+        sent?;
         if self.send_errors.load(Ordering::Relaxed) == 0 {
             return Ok(());
         }
@@ -490,6 +517,7 @@ impl Driver {
         drop(core);
         self.changed.notify_all();
         self.timer.notify_all();
+        self.drained.notify_all();
         self.turn.close();
         self.socket.wake();
         // Waits for calls that are in the system; they have just been woken.
