@@ -4,6 +4,9 @@ use crate::error::VstpError;
 use crate::proto::datagram::{AnswerLimit, EndpointConfig};
 use std::time::Duration;
 
+/// Places of the receive queue that are allocated at the most.
+const MAX_RECV_QUEUE_COUNT: usize = 1 << 20;
+
 /// Settings of a UDP client or server; every limit is finite by default.
 ///
 /// # Example
@@ -115,8 +118,9 @@ impl UdpConfig {
         self
     }
 
-    /// Messages that wait for `recv`: so many, and so many bytes of payload and headers. Default: 4,096 and 64 MiB. One beyond
-    /// it is dropped without acknowledgement, so its sender sends it again.
+    /// Messages that wait for `recv`: so many, at most 1,048,576, and so many bytes of payload and
+    /// headers. Default: 4,096 and 64 MiB. One beyond it is dropped without acknowledgement, so its
+    /// sender sends it again; what came in one datagram is taken together.
     #[must_use]
     pub fn recv_queue(mut self, count: usize, len: usize) -> Self {
         self.recv_queue_count = count;
@@ -162,6 +166,28 @@ impl UdpConfig {
                 "queues of no messages would pass nothing",
             ));
         }
+        if self.recv_queue_count > MAX_RECV_QUEUE_COUNT {
+            return Err(VstpError::config(
+                "recv_queue",
+                "must be 1,048,576 messages or fewer: its places are allocated at once",
+            ));
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h3_queues_that_cannot_be_are_refused() {
+        let counts = |recv, send| {
+            let config = UdpConfig::default();
+            let config = config.recv_queue(recv, usize::MAX);
+            config.send_queue(send, usize::MAX).validate().is_ok()
+        };
+        assert!(counts(1, 1) && counts(1 << 20, usize::MAX));
+        assert!(!counts(0, 1) && !counts(1, 0) && !counts(usize::MAX, 1));
     }
 }

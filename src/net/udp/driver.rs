@@ -9,7 +9,9 @@ use super::socket::{RecvBuffer, Socket, TICK};
 use super::turn::Turn;
 use crate::error::{ClosedBy, VstpError};
 use crate::net::{clock, random};
-use crate::proto::datagram::{Endpoint, EndpointStats, Progress, SendError, Token};
+use crate::proto::datagram::{
+    Endpoint, EndpointStats, MAX_BUNDLED_COUNT, Progress, SendError, Token,
+};
 use crate::wire::Frame;
 use crossbeam_channel::{Receiver, bounded};
 use std::io;
@@ -79,7 +81,8 @@ impl Driver {
         let socket = Socket::bind(addr, &config).map_err(VstpError::Io)?;
         let seed = random::seed().map_err(VstpError::Io)?;
         let endpoint = Endpoint::new(config.endpoint.clone(), seed, clock::now());
-        let (sender, messages) = bounded(config.recv_queue_count);
+        // A datagram that is taken while there is a place may bring more than one message.
+        let (sender, messages) = bounded(config.recv_queue_count.saturating_add(MAX_BUNDLED_COUNT));
         Ok(Self {
             socket,
             core: Mutex::new(Core::new(endpoint, sender)),
@@ -296,7 +299,8 @@ impl Driver {
     fn has_inbox_room(&self) -> bool {
         let len = self.inbox_len.load(Ordering::Relaxed);
         // An empty queue takes a message of any size; an empty message takes a place.
-        self.messages.is_empty() || (!self.messages.is_full() && len < self.config.recv_queue_len)
+        let count = self.messages.len();
+        count == 0 || (count < self.config.recv_queue_count && len < self.config.recv_queue_len)
     }
 
     /// Waits until `check` gives something, and reads the socket meanwhile if nobody else does.

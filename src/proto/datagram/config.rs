@@ -95,6 +95,8 @@ impl Default for EndpointConfig {
 
 /// Largest payload of a UDP datagram over IPv4 (bytes, RFC 768 and RFC 791).
 pub const MAX_DATAGRAM_LEN: usize = 65_507;
+/// Messages that are taken from one datagram. A bundle of 1,200 bytes holds fewer.
+pub const MAX_BUNDLED_COUNT: usize = 64;
 /// Length of HELLO (bytes): as long as the longest answer, so that it is no amplifier.
 pub(super) const HELLO_LEN: usize = 1200;
 /// Fragments of a set in a session.

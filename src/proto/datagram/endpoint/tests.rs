@@ -3,7 +3,7 @@
 use super::*;
 use crate::net::clock;
 use crate::proto::datagram::DropReason;
-use crate::proto::datagram::config::{MAX_SPAN_OF_STRANGER, MAX_STRAY_COUNT};
+use crate::proto::datagram::config::{MAX_BUNDLED_COUNT, MAX_SPAN_OF_STRANGER, MAX_STRAY_COUNT};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -536,4 +536,33 @@ fn du26_what_waits_behind_what_is_too_large_leaves_at_once() {
     pair.run(50 * MS);
     let arrived = |event: &Event| matches!(event, Event::Delivered(token) if *token == short);
     assert!(pair.events[1].iter().any(arrived), "it is still on its way");
+}
+
+/// spec 4.1: a receiver takes every frame of a bundle, also when each is a message.
+#[test]
+fn a_bundle_of_messages_is_taken_as_a_whole() {
+    let mut pair = Pair::new(EndpointConfig::default());
+    pair.connect();
+    let from = pair.addrs[1];
+    let index = pair.ends[0].sessions[&from];
+    let sid = pair.ends[0].peer(index).and_then(Peer::sid);
+    let sid = sid.expect("there is a session");
+    let message = |number: usize| {
+        let frame = Frame::data(number.to_string());
+        encoded(
+            &frame
+                .with_header("sid", sid)
+                .with_header("msg-id", number.to_string()),
+        )
+    };
+    for count in [3, MAX_BUNDLED_COUNT, MAX_BUNDLED_COUNT + 1] {
+        let numbers = 1000 * count..1000 * count + count;
+        let bundle: Vec<u8> = numbers.flat_map(message).collect();
+        let now = pair.now;
+        pair.ends[0].handle_datagram(now, from, &bundle, true);
+        pair.drain(0);
+        assert_eq!(pair.received().len(), count.min(MAX_BUNDLED_COUNT));
+    }
+    let dropped = pair.ends[0].stats().dropped(DropReason::QueueFull);
+    assert_eq!(dropped, 1, "of more than a datagram may bring");
 }
