@@ -98,7 +98,8 @@ impl UdpConfig {
         max_reassembly_sessions => max_reassembly_sessions: usize;
         /// Reassembly for all peers together (bytes). Default: 512 MiB.
         max_reassembly_memory => total_budget_len: usize;
-        /// Reassembly for one session (bytes). Default: 128 MiB.
+        /// Reassembly for one session (bytes), at least 64 KiB. Default: 128 MiB. Peers are told of it as the
+        /// largest frame if it is below that.
         max_reassembly_memory_per_session => session_budget_len: usize;
     }
 

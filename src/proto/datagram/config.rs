@@ -129,6 +129,12 @@ pub(super) const ACK_EVERY: u32 = 16;
 pub(super) const COOKIES_PER_SECOND: u32 = 1000;
 
 impl EndpointConfig {
+    /// The largest frame that a peer with a session may send: reassembly must have room for it.
+    pub(super) fn announced_len(&self) -> usize {
+        let budget_len = self.session_budget_len.min(self.total_budget_len);
+        self.max_frame_len.min(budget_len)
+    }
+
     /// The setting that makes no sense, and why.
     ///
     /// # Errors
@@ -160,6 +166,13 @@ impl EndpointConfig {
         if self.accept_sessions && (self.max_sessions == 0 || self.max_sessions_per_ip == 0) {
             return Err(("max_sessions", "zero would serve nobody"));
         }
+        let budget_len = self.session_budget_len.min(self.total_budget_len);
+        if (budget_len as u64) < INITIAL_WINDOW_LEN {
+            return Err((
+                "max_reassembly_memory",
+                "must be 65,536 bytes or more: what senders take for granted",
+            ));
+        }
         if self.max_strangers == 0 {
             return Err(("max_strangers", "must be one or more"));
         }
@@ -186,6 +199,14 @@ mod tests {
         assert_eq!(bad(|c| c.ping_interval = Duration::ZERO), "ping_interval");
         assert_eq!(bad(|c| c.retry_delay = Duration::MAX), "retry_delay");
         assert_eq!(bad(|c| c.max_strangers = 0), "max_strangers");
+        assert_eq!(
+            bad(|c| c.session_budget_len = 65_535),
+            "max_reassembly_memory"
+        );
+        assert_eq!(
+            bad(|c| c.total_budget_len = 65_535),
+            "max_reassembly_memory"
+        );
         let mut zero = EndpointConfig {
             accept_sessions: true,
             ..EndpointConfig::default()

@@ -68,7 +68,7 @@ impl Endpoint {
             connecting.cookie = None;
         }
         let cookie = connecting.cookie.as_ref().map(|(cookie, _)| &cookie[..]);
-        let hello = emit::hello(&self.config.features, self.config.max_frame_len, cookie);
+        let hello = emit::hello(&self.config.features, self.config.announced_len(), cookie);
         connecting.next_at = now + connecting.wait;
         connecting.wait = (connecting.wait * 2).min(self.config.max_retry_delay);
         self.stray.push_back((to, hello));
@@ -294,7 +294,7 @@ impl Endpoint {
     }
 
     fn welcome(&mut self, index: usize) {
-        let max_frame_len = self.config.max_frame_len as u64;
+        let max_frame_len = self.config.announced_len() as u64;
         let Some(peer) = self.peer_mut(index) else {
             return;
         };
