@@ -297,7 +297,7 @@ fn du08_nothing_is_left_of_a_hundred_percent_loss() {
     let wait = Duration::from_millis(700);
     let settings = config().delivery_timeout(wait);
     let client = VstpUdpClient::bind_with_config(LOCAL, settings).unwrap();
-    let began = vstp::net::clock::now();
+    let began = clock::now();
     for n in 0..50 {
         drop(
             client

@@ -327,7 +327,6 @@ impl Driver {
                 self.read(turn.buffer(), wait);
             } else {
                 core.waiters += 1;
-                // Lock order is turn before core; noting the wait therefore comes without the core.
                 drop(core);
                 let waiting = self.turn.wait();
                 let mut core = self.lock();
@@ -462,7 +461,7 @@ impl Driver {
     }
 
     /// Begins a send that is repeated until it is acknowledged, and that nobody asks about; sends once
-    /// where the queue has no room, and so never waits.
+    /// where the queue has no room, and so never waits for an acknowledgement.
     pub(crate) fn send_assured(&self, frame: Frame, to: SocketAddr) -> Result<(), VstpError> {
         let mut core = self.lock();
         if !core.has_room(&self.config, frame.payload.len()) {
