@@ -384,6 +384,33 @@ fn sensor_network_loses_no_alarm() {
 }
 
 #[test]
+fn extensions_see_answer_and_refuse_and_text_travels_as_gzip() {
+    let folder = Folder::new("extensions");
+    let (code, lines, errors) = Example::start("extensions", &["2000"], &folder.certs()).end();
+    assert_eq!((code, &errors[..]), (0, &[][..]), "{lines:?}");
+    for line in [
+        "DATA: 10000 words",
+        "CUSTOM 0x20: 1 messages",
+        "refused: bad-request: an empty message",
+    ] {
+        assert!(contains(&lines, line), "{line}: {lines:?}");
+    }
+    // The log is beside the compression, not below it: both ends see the text as it is.
+    let received = lines.iter().find_map(|line| {
+        line.strip_prefix("server receives DATA of ")?
+            .strip_suffix(" bytes")
+    });
+    let sent = lines
+        .iter()
+        .find_map(|line| line.strip_suffix(" bytes left the client"));
+    let [received, sent] = [received, sent].map(|n| n.unwrap().parse::<usize>().unwrap());
+    assert!(
+        received > 40_000 && sent < received / 4,
+        "{sent} of {received}"
+    );
+}
+
+#[test]
 fn udp_file_arrives_as_it_was() {
     let folder = Folder::new("udp-file");
     let (code, lines, errors) = Example::start("udp_file", &["3"], &folder.certs()).end();
@@ -437,9 +464,39 @@ fn every_example_explains_itself() {
         "game_state",
         "sensor_network",
         "udp_file",
+        "extensions",
     ] {
         let (code, lines, _) = Example::start(name, &["--help"], &folder.certs()).end();
         assert_eq!(code, 0, "{name}");
         assert!(lines[0].starts_with("usage: "), "{name}: {lines:?}");
     }
+}
+
+#[test]
+fn metrics_are_printed_and_served() {
+    let folder = Folder::new("metrics");
+    let (code, lines, errors) = Example::start("metrics", &[], &folder.certs()).end();
+    assert_eq!((code, &errors[..]), (0, &[][..]));
+    for line in [
+        "# TYPE vstp_frames_total counter",
+        "vstp_frames_total{role=\"server\",direction=\"received\",type=\"data\"} 10",
+        "vstp_frames_total{role=\"client\",direction=\"received\",type=\"pong\"} 1",
+        "vstp_handler_seconds_count{role=\"server\"} 10",
+    ] {
+        assert!(lines.iter().any(|l| l == line), "{line}: {lines:?}");
+    }
+
+    let server = Example::start("metrics", &["serve", "127.0.0.1:0"], &folder.certs());
+    let line = server.line();
+    let addr = line.strip_prefix("listening on http://").unwrap();
+    let addr = addr.strip_suffix("/metrics").unwrap();
+    let mut http = std::net::TcpStream::connect(addr).unwrap();
+    http.set_read_timeout(Some(LONG)).unwrap();
+    http.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    http.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("vstp_connections_active{role=\"server\"} 1\n"));
+    assert_eq!(server.end().0, 0);
 }

@@ -108,7 +108,8 @@ bitflags::bitflags! {
         const CRC = 0x02;
         /// The payload is a piece of a larger frame (datagrams only).
         const FRAG = 0x10;
-        /// The payload is compressed.
+        /// On the wire: the payload is compressed. On a message that an application sends: it asks for that, which is
+        /// done where both sides can and it helps (`ext::compression`). No received message has it.
         const COMP = 0x20;
     }
 }
@@ -292,6 +293,25 @@ impl<'a> FrameRef<'a> {
             headers: self.headers.to_owned(),
             payload: self.payload.to_vec(),
         }
+    }
+}
+
+impl Frame {
+    /// Becomes a copy of this frame, in the memory that it has.
+    ///
+    /// # Example
+    /// ```
+    /// use vstp::Frame;
+    /// let mut frame = Frame::data("something longer");
+    /// frame.assign(Frame::data("short").with_header("k", "v").as_ref());
+    /// assert_eq!(frame, Frame::data("short").with_header("k", "v"));
+    /// ```
+    pub fn assign(&mut self, from: FrameRef<'_>) {
+        self.typ = from.typ;
+        self.flags = from.flags;
+        self.headers.assign(from.headers);
+        self.payload.clear();
+        self.payload.extend_from_slice(from.payload);
     }
 }
 

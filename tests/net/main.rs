@@ -4,8 +4,11 @@
 
 mod answers;
 mod basics;
+mod compression;
+mod extensions;
 mod idle;
 mod limits;
+mod metrics;
 mod openssl;
 mod relay;
 mod shutdown;

@@ -9,6 +9,8 @@ use super::shared::{Life, Shared};
 use super::split::{ConnectionReader, ConnectionWriter};
 use super::stats::ConnectionStats;
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
+use crate::metrics::Family;
+use crate::net::meter::Meter;
 use crate::net::tls::PeerInfo;
 use crate::net::{clock, random};
 use crate::proto::keys::{self, Features};
@@ -81,6 +83,7 @@ impl VstpTcpConnection {
     ///   sent any more, and later calls say `ConnectionClosed`; if frames of other threads were in
     ///   the way, nothing was written, and the call can be repeated. Receiving goes on.
     /// - `ConnectionClosed`: it is over.
+    /// - `Extension`: an extension refused it; nothing was written.
     ///
     /// # Example
     /// ```
@@ -91,7 +94,7 @@ impl VstpTcpConnection {
     /// ```
     pub fn send<'a>(&mut self, frame: impl Into<FrameRef<'a>>) -> Result<(), VstpError> {
         self.feed.flush()?;
-        self.shared.outbox.send(frame.into())
+        self.shared.send(frame.into())
     }
 
     /// Sends a DATA frame with this payload.
@@ -181,12 +184,17 @@ impl VstpTcpConnection {
     /// - `Backpressure`: 64 frames or 1 MiB came before the ACK; `recv` them first. Whether the
     ///   peer has the message is unknown.
     pub fn send_with_ack(&mut self, frame: Frame) -> Result<(), VstpError> {
+        let outgoing = self.shared.outgoing(frame.as_ref())?;
+        let Some(frame) = outgoing.of_owned(frame) else {
+            return Ok(());
+        };
         let msg_id = self.next_msg_id;
         self.next_msg_id += 1;
         let frame = frame
             .with_flag(Flags::REQ_ACK)
             .with_header(keys::MSG_ID, msg_id.to_string());
-        self.send(&frame)?;
+        self.feed.flush()?;
+        self.shared.outbox.send(frame.as_ref())?;
         self.wait_for(TimeoutKind::Ack, self.call_deadline(), |next, _| {
             *next == Next::Acked(msg_id)
         })
@@ -206,7 +214,9 @@ impl VstpTcpConnection {
         self.wait_for(TimeoutKind::Recv, self.call_deadline(), |next, reader| {
             *next == Next::Pong && reader.frame().payload == token
         })?;
-        Ok(clock::now().saturating_duration_since(began))
+        let time = clock::now().saturating_duration_since(began);
+        self.shared.meter.time(Family::RoundTrip, time);
+        Ok(time)
     }
 
     /// Waits for `wanted` and keeps the frames that come before.
@@ -255,6 +265,7 @@ impl VstpTcpConnection {
     /// - `ConnectionClosed`: the connection ended in another way; the reason says which.
     /// - `ServerError`: the peer reported an error. With a `correlation_id` it answers one request
     ///   and the session goes on.
+    /// - `Extension`: an extension failed on a message, which is lost, and the session goes on.
     /// - Others: the peer broke the protocol, or time or the system did; the connection is over.
     pub fn recv(&mut self) -> Result<Option<Frame>, VstpError> {
         match self.config.read_timeout {
@@ -286,11 +297,19 @@ impl VstpTcpConnection {
         &mut self,
         until: Option<Instant>,
     ) -> Result<Option<Frame>, VstpError> {
-        if let Some(frame) = self.inbox.pop_front() {
-            self.inbox_len -= frame.payload.len();
-            return Ok(Some(frame));
+        loop {
+            let frame = match self.inbox.pop_front() {
+                Some(frame) => {
+                    self.inbox_len -= frame.payload.len();
+                    frame
+                }
+                None if self.reader.next_frame(until)? => self.reader.take(),
+                None => return Ok(None),
+            };
+            if let Some(frame) = self.reader.deliver(frame)? {
+                return Ok(Some(frame));
+            }
         }
-        Ok(self.reader.next_frame(until)?.then(|| self.reader.take()))
     }
 
     /// [`recv`](Self::recv) without a copy: the frame lies in the receive buffer.
@@ -301,13 +320,47 @@ impl VstpTcpConnection {
     /// # Errors
     /// As [`recv`](Self::recv).
     pub fn recv_ref(&mut self) -> Result<Option<FrameRef<'_>>, VstpError> {
-        if let Some(frame) = self.inbox.pop_front() {
-            self.inbox_len -= frame.payload.len();
+        let until = self.config.read_timeout.and_then(clock::after);
+        if !self.inbox.is_empty() || self.shared.has_extensions() {
+            let Some(frame) = self.recv_until(until)? else {
+                return Ok(None);
+            };
             self.reader.lend(frame);
             return Ok(Some(self.reader.frame()));
         }
-        let until = self.config.read_timeout.and_then(clock::after);
         Ok(self.reader.next_frame(until)?.then(|| self.reader.frame()))
+    }
+
+    /// [`recv`](Self::recv) into a frame that was used before, whose memory is used again: nothing is
+    /// allocated for messages that fit it. `false` is the end of the session, and leaves the frame as it is.
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Example
+    /// ```
+    /// # use vstp::{Frame, VstpTcpClient, VstpTcpServer};
+    /// # let server = VstpTcpServer::bind_plain("127.0.0.1:0")?;
+    /// # let addr = server.local_addr();
+    /// # let handle = server.spawn(|_: &vstp::serve::Session, frame: Frame| frame)?;
+    /// # let mut client = VstpTcpClient::connect_plain(addr)?;
+    /// let mut frame = Frame::data("");
+    /// for text in ["first", "second"] {
+    ///     client.send(&Frame::data(text))?;
+    ///     assert!(client.recv_into(&mut frame)?);
+    ///     assert_eq!(frame.payload, text.as_bytes());
+    /// }
+    /// # Ok::<(), vstp::VstpError>(())
+    /// ```
+    pub fn recv_into(&mut self, frame: &mut Frame) -> Result<bool, VstpError> {
+        let received = self.recv_ref()?;
+        if let Some(received) = received {
+            frame.assign(received);
+        }
+        Ok(received.is_some())
     }
 
     /// Waits as [`recv_until`](Self::recv_until), for the loop of a server.
@@ -469,6 +522,12 @@ impl VstpTcpConnection {
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
         self.shared.peer_addr
+    }
+
+    /// What counts for it: of a client its own, of an accepted connection that of the server.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.shared.meter
     }
 
     /// What it has carried so far.

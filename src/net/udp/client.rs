@@ -2,12 +2,14 @@
 
 use super::config::UdpConfig;
 use super::delivery::Delivery;
-use super::driver::{UdpStats, closed};
+use super::driver::closed;
 use super::running::Running;
 use super::session::UdpSession;
+use super::stats::UdpStats;
 use crate::error::{TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
 use crate::net::clock;
+use crate::net::meter::Meter;
 use crate::proto::datagram::Failure;
 use crate::wire::Frame;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -232,7 +234,7 @@ impl VstpUdpClient {
     }
 
     fn recv_until(&self, until: Option<Instant>) -> Result<(Frame, SocketAddr), VstpError> {
-        match self.running.driver.recv(until)? {
+        match self.running.driver.recv_message(until)? {
             Some(incoming) => Ok((incoming.frame, incoming.from)),
             None => Err(VstpError::Timeout(TimeoutKind::Recv)),
         }
@@ -243,8 +245,13 @@ impl VstpUdpClient {
     /// # Errors
     /// `ConnectionClosed(Local)` when the socket is closed.
     pub fn try_recv(&self) -> Result<Option<(Frame, SocketAddr)>, VstpError> {
-        let incoming = self.running.driver.try_recv()?;
-        Ok(incoming.map(|incoming| (incoming.frame, incoming.from)))
+        let driver = &self.running.driver;
+        while let Some(incoming) = driver.try_recv()? {
+            if let Some(incoming) = driver.deliver(incoming) {
+                return Ok(Some((incoming.frame, incoming.from)));
+            }
+        }
+        Ok(None)
     }
 
     /// The address that the socket is bound to.
@@ -269,6 +276,12 @@ impl VstpUdpClient {
     #[must_use]
     pub fn stats(&self) -> UdpStats {
         self.running.driver.stats()
+    }
+
+    /// What counts for this socket.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        self.running.driver.meter()
     }
 
     /// Says goodbye in all sessions and closes the socket. Calls of other threads that wait end with

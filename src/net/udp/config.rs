@@ -1,7 +1,10 @@
 //! The settings of a UDP socket: those of the protocol, and those of the socket itself.
 
 use crate::error::VstpError;
+use crate::ext::{CompressionConfig, ExtensionRegistry, Pipeline};
+use crate::net::meter::Meter;
 use crate::proto::datagram::{AnswerLimit, EndpointConfig};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Places of the receive queue that are allocated at the most.
@@ -31,6 +34,8 @@ pub struct UdpConfig {
     pub(crate) send_queue_len: usize,
     pub(crate) read_timeout: Option<Duration>,
     pub(crate) spin: Duration,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) meter: Option<Meter>,
 }
 
 impl Default for UdpConfig {
@@ -45,6 +50,8 @@ impl Default for UdpConfig {
             send_queue_len: 64 * 1024 * 1024,
             read_timeout: None,
             spin: Duration::ZERO,
+            pipeline: Pipeline::default(),
+            meter: None,
         }
     }
 }
@@ -153,6 +160,29 @@ impl UdpConfig {
         self
     }
 
+    /// Offers compression (feature `gzip`), and compresses messages in sessions with a peer that has it too.
+    /// Default: off. See [`CompressionConfig`] for when not to; it needs the crate feature `compression`.
+    #[must_use]
+    pub fn compression(mut self, compression: CompressionConfig) -> Self {
+        self.pipeline.compression = Some(compression);
+        self
+    }
+
+    /// The extensions that messages pass. Default: none. An [`Arc`] shares one registry among many configurations.
+    #[must_use]
+    pub fn extensions(mut self, extensions: impl Into<Arc<ExtensionRegistry>>) -> Self {
+        self.pipeline.extensions = Some(extensions.into());
+        self
+    }
+
+    /// Where the numbers of this socket are added up with those of others, or [`Meter::off`]. Default: nowhere but
+    /// in its own [`Meter`].
+    #[must_use]
+    pub fn meter(mut self, meter: Meter) -> Self {
+        self.meter = Some(meter);
+        self
+    }
+
     /// Checks what a setter cannot. `bind` calls it.
     ///
     /// # Errors
@@ -161,6 +191,7 @@ impl UdpConfig {
         self.endpoint
             .check()
             .map_err(|(setting, reason)| VstpError::config(setting, reason))?;
+        self.pipeline.validate(&self.endpoint.features)?;
         if self.recv_queue_count == 0 || self.send_queue_count == 0 {
             return Err(VstpError::config(
                 "recv_queue",

@@ -6,18 +6,20 @@
 use super::config::UdpConfig;
 use super::core::{Core, Incoming};
 use super::socket::{RecvBuffer, Socket, TICK};
+use super::stats::UdpStats;
 use super::turn::Turn;
 use crate::error::{ClosedBy, VstpError};
+use crate::metrics::{Metrics, Snapshot};
+use crate::net::meter::{Meter, Source};
+use crate::net::tcp::memory::MemoryBudget;
 use crate::net::{clock, random};
-use crate::proto::datagram::{
-    Endpoint, EndpointStats, MAX_BUNDLED_COUNT, Progress, SendError, Token,
-};
-use crate::wire::Frame;
+use crate::proto::datagram::{Endpoint, MAX_BUNDLED_COUNT, Progress, SendError, Token};
+use crate::wire::{Frame, FrameRef};
 use crossbeam_channel::{Receiver, bounded};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Acknowledged sends that are begun one after the other leave together once so many are ready.
@@ -26,28 +28,6 @@ const GATHER_COUNT: usize = 32;
 const GATHER_TIME: Duration = Duration::from_micros(100);
 /// Fewer on their way than this are not worth gathering: the next may never come.
 const GATHER_FROM: usize = 8;
-
-/// Sends without acknowledgement wait while so many bytes have not left: one thread sends for all, and
-/// the others would be faster than it.
-const MAX_UNSENT_LEN: usize = 1024 * 1024;
-/// What each of them counts beside its payload.
-const UNSENT_COST: usize = 256;
-
-/// Counters and gauges of a UDP socket.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct UdpStats {
-    /// What the protocol counts: traffic, retransmissions, sessions, drops by reason.
-    pub protocol: EndpointStats,
-    /// Datagrams that the system did not take. Each counts as lost on the way.
-    pub send_errors: u64,
-    /// Errors that receiving reported, such as a refusal by the other host. None of them ends anything.
-    pub recv_errors: u64,
-    /// Messages that wait for `recv`.
-    pub recv_queue_count: usize,
-    /// Messages that wait for their acknowledgement.
-    pub send_queue_count: usize,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -61,7 +41,7 @@ pub(crate) struct Driver {
     /// The timer thread has an earlier deadline.
     timer: Condvar,
     /// Everything has left.
-    drained: Condvar,
+    pub(super) drained: Condvar,
     turn: Turn,
     /// Bytes of the messages in the inbox.
     inbox_len: AtomicUsize,
@@ -73,6 +53,12 @@ pub(crate) struct Driver {
     send_buffer: Mutex<Vec<u8>>,
     send_errors: AtomicU64,
     recv_errors: AtomicU64,
+    pub(super) extension_failures: AtomicU64,
+    /// For inflated messages that handlers work on.
+    pub(super) memory: Arc<MemoryBudget>,
+    meter: Meter,
+    /// What the meter was told, once it was. Held to tell it what is new; `core` may be taken inside it.
+    handed: Mutex<Option<Box<Snapshot>>>,
 }
 
 impl Driver {
@@ -97,6 +83,10 @@ impl Driver {
             send_buffer: Mutex::default(),
             send_errors: AtomicU64::new(0),
             recv_errors: AtomicU64::new(0),
+            extension_failures: AtomicU64::new(0),
+            memory: Arc::new(MemoryBudget::new(config.endpoint.total_budget_len)),
+            meter: config.meter.as_ref().map_or_else(Meter::new, Meter::child),
+            handed: Mutex::new(None),
             config,
         })
     }
@@ -395,19 +385,22 @@ impl Driver {
 
     /// Sends a frame once.
     pub(crate) fn send(&self, frame: &Frame, to: SocketAddr) -> Result<(), VstpError> {
-        let mut core = self.lock();
-        while core.unsent_len >= MAX_UNSENT_LEN && !core.closed {
-            core.unsent_waiters += 1;
-            let waited = self.drained.wait_timeout(core, TICK);
-            core = waited.unwrap_or_else(PoisonError::into_inner).0;
-            core.unsent_waiters -= 1;
+        let outgoing = self.outgoing(frame.as_ref(), to)?;
+        match outgoing.of(frame.as_ref()) {
+            Some(frame) => self.send_frame(frame, to),
+            None => Ok(()),
         }
+    }
+
+    /// The same for a frame that is ready to leave.
+    pub(super) fn send_frame(&self, frame: FrameRef<'_>, to: SocketAddr) -> Result<(), VstpError> {
+        let mut core = self.lock_to_send();
         if core.closed {
             return Err(closed());
         }
-        let sent = core.endpoint.send(clock::now(), to, frame.as_ref());
+        let sent = core.endpoint.send(clock::now(), to, frame);
         if sent.is_ok() {
-            core.unsent_len += frame.payload.len() + UNSENT_COST;
+            core.sent_once(frame.payload.len());
         }
         self.after(core);
         sent?;
@@ -420,8 +413,20 @@ impl Driver {
         }
     }
 
-    /// Begins a send that is repeated until it is acknowledged; waits for room in the queue.
-    pub(super) fn start_send(&self, frame: Frame, to: SocketAddr) -> Result<Token, VstpError> {
+    /// Begins a send that is repeated until it is acknowledged; waits for room in the queue. `None`: an
+    /// extension has kept the frame.
+    pub(super) fn start_send(
+        &self,
+        frame: Frame,
+        to: SocketAddr,
+    ) -> Result<Option<Token>, VstpError> {
+        match self.outgoing(frame.as_ref(), to)?.of_owned(frame) {
+            Some(frame) => self.start_frame(frame, to).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn start_frame(&self, frame: Frame, to: SocketAddr) -> Result<Token, VstpError> {
         let len = frame.payload.len();
         let mut core = self.lock();
         if !core.has_room(&self.config, len) {
@@ -453,7 +458,9 @@ impl Driver {
 
     /// Sends a frame until it is acknowledged, and waits for that.
     pub(crate) fn send_with_ack(&self, frame: Frame, to: SocketAddr) -> Result<(), VstpError> {
-        let token = self.start_send(frame, to)?;
+        let Some(token) = self.start_send(frame, to)? else {
+            return Ok(());
+        };
         self.transmit();
         let ended = self.wait_for(None, |core| core.outcome(token));
         self.lock().forget(token);
@@ -463,10 +470,13 @@ impl Driver {
     /// Begins a send that is repeated until it is acknowledged, and that nobody asks about; sends once
     /// where the queue has no room, and so never waits for an acknowledgement.
     pub(crate) fn send_assured(&self, frame: Frame, to: SocketAddr) -> Result<(), VstpError> {
+        let Some(frame) = self.outgoing(frame.as_ref(), to)?.of_owned(frame) else {
+            return Ok(());
+        };
         let mut core = self.lock();
         if !core.has_room(&self.config, frame.payload.len()) {
             drop(core);
-            return self.send(&frame, to);
+            return self.send_frame(frame.as_ref(), to);
         }
         if core.closed {
             return Err(closed());
@@ -507,9 +517,14 @@ impl Driver {
             protocol: core.endpoint.stats().clone(),
             send_errors: self.send_errors.load(Ordering::Relaxed),
             recv_errors: self.recv_errors.load(Ordering::Relaxed),
+            extension_failures: self.extension_failures.load(Ordering::Relaxed),
             recv_queue_count: self.messages.len(),
             send_queue_count: core.pending_count,
         }
+    }
+
+    pub(crate) const fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// Ends every call that waits, and the threads.
@@ -525,6 +540,27 @@ impl Driver {
         self.socket.wake();
         // Waits for calls that are in the system; they have just been woken.
         self.socket.close();
+    }
+}
+
+impl Source for Driver {
+    fn fold(&self, into: &Metrics) {
+        let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = handed.get_or_insert_default();
+        let now = self.stats().numbers();
+        into.add_since(&now, last);
+        **last = now;
+    }
+}
+
+impl Drop for Driver {
+    /// What it held is gone, what it counted is not.
+    fn drop(&mut self) {
+        let now = self.stats().numbers().without_gauges();
+        let last = self.handed.get_mut();
+        let last = last.unwrap_or_else(PoisonError::into_inner).take();
+        let last = last.unwrap_or_default();
+        self.meter.metrics().add_since(&now, &last);
     }
 }
 

@@ -23,14 +23,17 @@ mod delivery;
 pub(crate) mod driver;
 #[cfg(all(feature = "tls", feature = "json"))]
 mod in_session;
+mod messages;
 pub(crate) mod running;
 mod session;
 mod socket;
+mod stats;
 mod turn;
+mod unsent;
 
 pub use client::VstpUdpClient;
 pub(crate) use client::first as resolve_first;
 pub use config::UdpConfig;
 pub use delivery::Delivery;
-pub use driver::UdpStats;
 pub use session::UdpSession;
+pub use stats::UdpStats;

@@ -5,9 +5,10 @@ use super::core::Core;
 use super::driver::Driver;
 use crate::error::VstpError;
 use crate::net::clock;
+use crate::net::meter::Source;
 use crate::proto::datagram::AnswerLimit;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -27,10 +28,13 @@ impl Running {
     ) -> Result<Self, VstpError> {
         config.validate()?;
         config.endpoint.accept_sessions = is_server;
+        config.endpoint.features = config.pipeline.offer(&config.endpoint.features);
         if is_server && config.endpoint.answer_limit == AnswerLimit::Unlimited {
             config.endpoint.answer_limit = AnswerLimit::Times(3);
         }
         let driver = Arc::new(Driver::new(addr, config)?);
+        let source: Weak<dyn Source> = Arc::<Driver>::downgrade(&driver);
+        driver.meter().attach(source);
         let running = Self {
             driver,
             threads: Mutex::default(),

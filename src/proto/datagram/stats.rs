@@ -1,5 +1,7 @@
 //! What an endpoint counts: traffic, losses, and every datagram that it dropped, by reason (spec 4.11).
 
+use crate::proto::tally::{Tally, Times};
+
 /// Why a datagram, or a frame of one, was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -30,13 +32,15 @@ pub enum DropReason {
     QueueFull,
     /// More control frames than their budget.
     Calm,
+    /// A compressed message that cannot be inflated, or only to more than the limit of frames.
+    Compression,
     /// A custom frame type without a handler, or a frame type that means nothing here.
     Unhandled,
 }
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Malformed,
         Self::BadCrc,
         Self::BadSource,
@@ -50,6 +54,7 @@ impl DropReason {
         Self::Budget,
         Self::QueueFull,
         Self::Calm,
+        Self::Compression,
         Self::Unhandled,
     ];
 
@@ -70,6 +75,7 @@ impl DropReason {
             Self::Budget => "budget",
             Self::QueueFull => "queue_full",
             Self::Calm => "calm",
+            Self::Compression => "compression",
             Self::Unhandled => "unhandled",
         }
     }
@@ -87,6 +93,12 @@ pub struct EndpointStats {
     pub datagrams_sent: u64,
     /// Their bytes.
     pub bytes_sent: u64,
+    /// Frames received that were whole, by type, whatever became of them.
+    pub frames_received: Tally,
+    /// Frames sent, by type, those sent again included.
+    pub frames_sent: Tally,
+    /// Measured round-trip times.
+    pub round_trips: Times,
     /// Messages handed to the application.
     pub messages_received: u64,
     /// Messages that the application sent.

@@ -62,6 +62,7 @@ impl Endpoint {
                     return;
                 }
             };
+            self.stats.frames_received.note(frame.typ, used);
             let fields = match Fields::read(frame) {
                 Ok(fields) => fields,
                 Err(reason) => {
@@ -101,6 +102,12 @@ impl Endpoint {
         link.is_some_and(|link| link.bundle && Some(link.sid) == sid)
     }
 
+    /// Compressed payloads, too.
+    fn may_inflate(&mut self, from: SocketAddr, sid: Option<Sid>) -> bool {
+        let peer = self.session_with(from).and_then(|index| self.peer(index));
+        peer.is_some_and(|peer| peer.has_gzip() && peer.sid() == sid)
+    }
+
     fn handle_frame(
         &mut self,
         now: Instant,
@@ -115,6 +122,13 @@ impl Endpoint {
         } = input;
         let flags = match frame.typ {
             FrameType::Ack => Flags::FRAG | Flags::CRC,
+            // spec 5: a fragment is not compressed, the frame in it may be.
+            typ if typ.is_message()
+                && frame.flags.contains(Flags::COMP)
+                && self.may_inflate(*from, fields.sid) =>
+            {
+                Flags::COMP | Flags::CRC | Flags::REQ_ACK
+            }
             typ if typ.is_message() => Flags::FRAG | Flags::CRC | Flags::REQ_ACK,
             _ => Flags::CRC,
         };
