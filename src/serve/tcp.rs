@@ -13,6 +13,7 @@
 use super::accept;
 use super::addresses::{AddressLimits, AddressRefusal, Addresses};
 use super::config::ServerConfig;
+use super::gate::Gate;
 use super::handle::{Registration, ServerHandle, ServerShared};
 use super::listener::TcpAcceptor;
 use super::log_limit::LogLimit;
@@ -132,6 +133,9 @@ impl VstpTcpServer {
         tls: Option<TlsServerConfig>,
         mut config: ServerConfig,
     ) -> Result<Self, VstpError> {
+        if let (Some(sealed), Some(_)) = (&config.sealed_sessions, &tls) {
+            sealed.join(config.authentication.is_some())?;
+        }
         config.tcp.sealed_datagrams = config.sealed_sessions.is_some();
         let meter = config.tcp.meter.as_ref();
         let meter = meter.map_or_else(Meter::new, Meter::child);
@@ -152,6 +156,12 @@ impl VstpTcpServer {
             meter,
             Arc::downgrade(&acceptor),
         ));
+        if let Some(authentication) = &config.authentication {
+            let watched = Arc::clone(&server);
+            let is_stopping = move || !watched.lifecycle.is_running();
+            let judge = Gate::start(authentication, server.counters.metrics(), is_stopping)?;
+            config.tcp.judge = Some(judge);
+        }
         let source: Weak<dyn Source> = Arc::<ServerShared>::downgrade(&server);
         server.meter.attach(source);
         Ok(Self {
@@ -463,5 +473,7 @@ fn shake_hands(context: &Context, stream: Arc<TcpStream>) -> Result<VstpTcpConne
         context.config.sealed_sessions.as_ref(),
         &context.server.meter,
     );
-    establish::server(stream, tls, config, meter, |keys| sealed?.offer(keys))
+    establish::server(stream, tls, config, meter, |keys, identity| {
+        sealed?.offer(keys, identity)
+    })
 }

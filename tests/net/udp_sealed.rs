@@ -9,11 +9,13 @@ use std::time::Duration;
 use vstp::error::TimeoutKind;
 use vstp::ext::CompressionConfig;
 use vstp::net::clock;
+use vstp::net::identity::{Identity, SharedToken};
 use vstp::net::tcp::TcpConfig;
 use vstp::net::udp::{SealedSessions, UdpConfig};
+use vstp::proto::ErrorCode;
 use vstp::proto::datagram::DropReason;
-use vstp::serve::{ServerConfig, ServerHandle, UdpPeer, UdpServerHandle};
-use vstp::{Frame, VstpError, VstpTcpClient, VstpUdpClient, VstpUdpServer};
+use vstp::serve::{ServerConfig, ServerHandle, Session, UdpPeer, UdpServerHandle};
+use vstp::{Frame, VstpError, VstpTcpClient, VstpTcpServer, VstpUdpClient, VstpUdpServer};
 
 const LOCAL: &str = "127.0.0.1:0";
 
@@ -369,4 +371,80 @@ fn one_udp_server_at_a_time_and_clients_may_come_before_it() {
     let (client, to) = connect(&late, next.local_addr());
     client.send_with_ack(Frame::data("x"), to).unwrap();
     assert_eq!(client.recv().unwrap().0.payload, b"x");
+}
+
+fn token() -> SharedToken {
+    SharedToken::new("ann", "correct horse").unwrap()
+}
+
+/// A TLS server of these sessions.
+fn bind_tls(config: ServerConfig, sealed: &SealedSessions) -> Result<VstpTcpServer, VstpError> {
+    let config = config.sealed_sessions(sealed.clone());
+    VstpTcpServer::bind_with(LOCAL, util::certs().server().unwrap(), config)
+}
+
+#[test]
+fn who_the_client_is_on_tls_it_is_on_sealed_datagrams() {
+    for also_plain in [false, true] {
+        let sealed = SealedSessions::new();
+        let config = ServerConfig::default().authenticator(token());
+        let tcp = bind_tls(config, &sealed).unwrap();
+        let tcp = tcp.spawn(|_: &Session, frame: Frame| frame).unwrap();
+        let mut config = self::config().sealed_sessions(sealed.clone());
+        if also_plain {
+            config = config.also_plaintext(true).authenticator(token());
+        }
+        let server = VstpUdpServer::bind_with_config(LOCAL, config).unwrap();
+        let name = |peer: &UdpPeer, _: Frame| {
+            Frame::data(peer.identity().map_or("nobody", Identity::name))
+        };
+        let udp = server.workers(2).spawn(name).unwrap();
+        let with = |token: &str| {
+            let config = util::config().sealed_datagrams(true);
+            util::try_connect(Kind::Tls, &tcp, config.auth_token(Some(token.into())))
+        };
+        let tls = with("correct horse").unwrap();
+        let (client, to) = connect(&tls, udp.local_addr());
+        client.send_with_ack(Frame::data("?"), to).unwrap();
+        assert_eq!(client.recv().unwrap().0, Frame::data("ann"));
+        // Who is not recognised has no number, and so no keys.
+        match with("wrong") {
+            Err(VstpError::ServerError(error)) => assert_eq!(error.code, ErrorCode::Unauthorized),
+            other => panic!("{other:?}"),
+        }
+        // In plaintext the UDP server asks for itself.
+        if also_plain {
+            let config = self::config().auth_token(Some("wrong".into()));
+            let plain = VstpUdpClient::bind_with_config(LOCAL, config).unwrap();
+            match plain.connect(udp.local_addr()) {
+                Err(VstpError::ServerError(error)) => {
+                    assert_eq!(error.code, ErrorCode::Unauthorized);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tls_server_that_recognises_nobody_is_no_way_past_an_authenticator() {
+    let judging = |sealed: &SealedSessions| {
+        let config = config().sealed_sessions(sealed.clone());
+        VstpUdpServer::bind_with_config(LOCAL, config.authenticator(token()))
+    };
+    let is_config = |error: Option<VstpError>| {
+        assert!(matches!(error, Some(VstpError::Config { .. })), "{error:?}");
+    };
+    // Whichever is bound last is refused.
+    let sealed = SealedSessions::new();
+    let _udp = judging(&sealed).unwrap();
+    is_config(bind_tls(ServerConfig::default(), &sealed).err());
+    let recognising = ServerConfig::default().authenticator(token());
+    assert!(bind_tls(recognising, &sealed).is_ok());
+    let sealed = SealedSessions::new();
+    let _tcp = bind_tls(ServerConfig::default(), &sealed).unwrap();
+    is_config(judging(&sealed).err());
+    // Without an authenticator everybody is welcome.
+    let config = config().sealed_sessions(sealed);
+    assert!(VstpUdpServer::bind_with_config(LOCAL, config).is_ok());
 }

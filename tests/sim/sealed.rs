@@ -11,6 +11,7 @@ use std::time::Duration;
 use vstp::Frame;
 use vstp::proto::ErrorCode;
 use vstp::proto::datagram::{DropReason, Event, Failure, SEALED_OVERHEAD, SendError};
+use vstp::proto::rate::RateLimit;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Magic, version, id, number.
@@ -479,4 +480,61 @@ fn du12_an_address_of_another_session_is_not_taken() {
     let session = world.host(CLIENT).session(SERVER);
     assert_eq!(world.host(SERVER).session(CLIENT), session);
     assert_eq!(world.endpoint(SERVER).stats().sessions_moved, 0);
+}
+
+#[test]
+fn a_plain_client_that_is_judged_does_not_take_the_address_of_a_sealed_session() {
+    let mut world = World::changed(9, |config| {
+        config.auth_timeout = Some(Duration::from_secs(5));
+    });
+    let waiting = |world: &mut World| {
+        let mut events = world.host(SERVER).events.iter().rev();
+        events.find_map(|(_, event)| match event {
+            Event::Hello { client, .. } => Some(*client),
+            _ => None,
+        })
+    };
+    world.connect(CLIENT, SERVER);
+    assert!(world.run_while(MINUTE, |world| waiting(world).is_none()));
+    let client = waiting(&mut world).expect("it is judged");
+    world.close(CLIENT, SERVER);
+    world.connect_sealed(CLIENT, SERVER);
+    world.run_for(Duration::from_secs(1));
+    let session = world.host(CLIENT).session(SERVER);
+    assert!(session.is_some());
+    assert_eq!(world.host(SERVER).session(CLIENT), session);
+    world.network.record = true;
+    assert_eq!(world.admit(SERVER, client), None);
+    world.promise(SERVER, CLIENT, 5000);
+    // Longer than the time in which somebody would have had to decide.
+    world.run_for(Duration::from_secs(10));
+    world.model.assert_all_delivered();
+    assert_eq!(world.host(SERVER).session(CLIENT), session);
+    for datagram in between(&world, SERVER, CLIENT) {
+        assert!(
+            datagram.starts_with(b"VS"),
+            "nothing goes there in plaintext"
+        );
+    }
+}
+
+#[test]
+fn e12_sealed_messages_over_the_rate_are_dropped_and_those_to_be_acknowledged_come_again() {
+    let mut world = World::changed(9, |config| {
+        config.rate_limit = Some(RateLimit::default().frames(20, 50));
+    });
+    world.connect_sealed(CLIENT, SERVER);
+    world.run_for(Duration::from_secs(1));
+    for _ in 0..50 {
+        world.promise(CLIENT, SERVER, 100);
+    }
+    world.run_for(Duration::from_secs(1));
+    world.model.assert_all_delivered();
+    assert_eq!(drops(&mut world, SERVER, DropReason::RateLimited), 0);
+    for _ in 0..100 {
+        world.promise(CLIENT, SERVER, 100);
+    }
+    world.settle(MINUTE);
+    world.model.assert_all_delivered();
+    assert!(drops(&mut world, SERVER, DropReason::RateLimited) > 0);
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use vstp::proto::datagram::{
-    AnswerLimit, Endpoint, EndpointConfig, Event, Failure, SendError, Token,
+    AnswerLimit, Applicant, Endpoint, EndpointConfig, Event, Failure, SendError, Token,
 };
 use vstp::{Frame, FrameType};
 
@@ -238,6 +238,14 @@ impl World {
         let now = self.now;
         self.endpoint(at).end_sealed(now, id);
         self.drain(at);
+    }
+
+    /// The server has decided for this client; the number of its session, if it got one.
+    pub(crate) fn admit(&mut self, at: SocketAddr, client: Applicant) -> Option<u128> {
+        let now = self.now;
+        let session = self.endpoint(at).admit(now, client);
+        self.drain(at);
+        session
     }
 
     pub(crate) fn close(&mut self, from: SocketAddr, to: SocketAddr) {

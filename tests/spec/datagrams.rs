@@ -293,11 +293,30 @@ const FIXED: &[(&str, &str, &str)] = &[
     ),
     ("least charge of a fragment", "reassembly.rs", "MIN_CHARGE"),
     (
-        "ranges of ids of a session",
+        "ranges of ids of a session, with REQ_ACK and as many without",
         "received.rs",
         "MAX_RANGE_COUNT",
     ),
-    ("ids of a stranger", "received.rs", "MAX_STRANGER_COUNT"),
+    (
+        "ids of a stranger, with REQ_ACK",
+        "received.rs",
+        "MAX_STRANGER_COUNT",
+    ),
+    (
+        "ids of a stranger, without REQ_ACK",
+        "received.rs",
+        "MAX_STRANGER_ONCE_COUNT",
+    ),
+    (
+        "messages taken from one datagram",
+        "config.rs",
+        "MAX_BUNDLED_COUNT",
+    ),
+    (
+        "answers to strangers that wait to leave",
+        "config.rs",
+        "MAX_STRAY_COUNT",
+    ),
     ("ended sets of a peer", "received.rs", "MAX_ENDED_COUNT"),
     (
         "messages from the oldest on its way to the newest, in a session",
@@ -338,6 +357,17 @@ const FIXED: &[(&str, &str, &str)] = &[
         "datagrams of a burst, at least",
         "pacing.rs",
         "MIN_BURST_COUNT",
+    ),
+    ("clients that are judged at once", "config.rs", "MAX_JUDGED"),
+    (
+        "the same of one IPv4 address or IPv6 /64",
+        "config.rs",
+        "MAX_JUDGED_PER_NETWORK",
+    ),
+    (
+        "between two ERR `rate-limited` in a session",
+        "config.rs",
+        "RATE_REPORT",
     ),
     ("cookies in a second", "config.rs", "COOKIES_PER_SECOND"),
     ("BYE sent", "peer/mod.rs", "MAX_BYE_COUNT"),
@@ -435,6 +465,7 @@ fn plain(value: &str) -> String {
     match words[..] {
         ["no"] => "false".to_owned(),
         ["yes"] => "true".to_owned(),
+        ["none"] => "None".to_owned(),
         ["unlimited"] => format!("{:?}", AnswerLimit::Unlimited),
         [word] if word.starts_with('`') => word.trim_matches('`').to_owned(),
         [count] | [count, "bytes"] => number(count).to_string(),

@@ -3,10 +3,15 @@
 use super::sealed::SealedSessions;
 use crate::error::VstpError;
 use crate::ext::{CompressionConfig, ExtensionRegistry, Pipeline};
+use crate::net::identity::{Authentication, Judge};
 use crate::net::meter::Meter;
 use crate::proto::datagram::{AnswerLimit, EndpointConfig};
+use crate::proto::rate::RateLimit;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Places of the receive queue that are allocated at the most.
+const MAX_RECV_QUEUE_COUNT: usize = 1 << 20;
 
 /// Settings of a UDP client or server; every limit is finite by default.
 ///
@@ -35,6 +40,9 @@ pub struct UdpConfig {
     pub(crate) sealed_sessions: Option<SealedSessions>,
     /// Sealed sessions alone, as soon as there can be any.
     pub(crate) also_plaintext: bool,
+    pub(crate) authentication: Option<Authentication>,
+    /// The threads of the authenticator.
+    pub(crate) judge: Option<Arc<dyn Judge>>,
     pub(crate) pipeline: Pipeline,
     pub(crate) meter: Option<Meter>,
 }
@@ -53,6 +61,8 @@ impl Default for UdpConfig {
             spin: Duration::ZERO,
             sealed_sessions: None,
             also_plaintext: false,
+            authentication: None,
+            judge: None,
             pipeline: Pipeline::default(),
             meter: None,
         }
@@ -111,8 +121,33 @@ impl UdpConfig {
         max_reassembly_sessions => max_reassembly_sessions: usize;
         /// Reassembly for all peers together (bytes). Default: 512 MiB.
         max_reassembly_memory => total_budget_len: usize;
-        /// Reassembly for one session (bytes). Default: 128 MiB.
+        /// Reassembly for one session (bytes), at least 64 KiB. Default: 128 MiB. Peers are told of it as the
+        /// largest frame if it is below that.
         max_reassembly_memory_per_session => session_budget_len: usize;
+        /// How much one session may send, and one address without a session (an IPv6 /64 counts as one); each
+        /// datagram counts as a frame. Default: no limit. What is over it is dropped and not acknowledged, so
+        /// that it is sent again later if it is to be acknowledged.
+        rate_limit => rate_limit: Option<RateLimit>;
+    }
+
+    /// Client: the token sent when a session is opened, 1 to 255 bytes. Default: none. Datagrams are not
+    /// encrypted: everybody on the way can read it and use it.
+    #[must_use]
+    pub fn auth_token(mut self, token: Option<Vec<u8>>) -> Self {
+        self.endpoint.auth_token = token.map(Into::into);
+        self
+    }
+
+    /// Server: what recognises clients before they get a session. Default: nothing, everybody is served.
+    /// With one, messages without a session are dropped. It never runs for an address that has not proved
+    /// that it receives what is sent to it.
+    ///
+    /// Takes an [`Authenticator`](crate::net::identity::Authenticator), or one with its
+    /// [settings](Authentication).
+    #[must_use]
+    pub fn authenticator(mut self, authentication: impl Into<Authentication>) -> Self {
+        self.authentication = Some(authentication.into());
+        self
     }
 
     /// Server: takes sessions of sealed datagrams from the clients of the TLS servers that have the same
@@ -152,8 +187,9 @@ impl UdpConfig {
         self
     }
 
-    /// Messages that wait for `recv`: so many, and so many bytes. Default: 4,096 and 64 MiB. One beyond
-    /// it is dropped without acknowledgement, so its sender sends it again.
+    /// Messages that wait for `recv`: so many, at most 1,048,576, and so many bytes of payload and
+    /// headers. Default: 4,096 and 64 MiB. One beyond it is dropped without acknowledgement, so its
+    /// sender sends it again; what came in one datagram is taken together.
     #[must_use]
     pub fn recv_queue(mut self, count: usize, len: usize) -> Self {
         self.recv_queue_count = count;
@@ -208,6 +244,12 @@ impl UdpConfig {
         self
     }
 
+    /// Gives the socket that is about to be bound a meter of its own, which the one that was set adds up.
+    pub(crate) fn own_meter(&mut self) -> &Meter {
+        let own = self.meter.as_ref().map_or_else(Meter::new, Meter::child);
+        self.meter.insert(own)
+    }
+
     /// Checks what a setter cannot. `bind` calls it.
     ///
     /// # Errors
@@ -216,6 +258,9 @@ impl UdpConfig {
         self.endpoint
             .check()
             .map_err(|(setting, reason)| VstpError::config(setting, reason))?;
+        if let Some(authentication) = &self.authentication {
+            authentication.validate()?;
+        }
         self.pipeline.validate(&self.endpoint.features)?;
         if self.recv_queue_count == 0 || self.send_queue_count == 0 {
             return Err(VstpError::config(
@@ -223,6 +268,28 @@ impl UdpConfig {
                 "queues of no messages would pass nothing",
             ));
         }
+        if self.recv_queue_count > MAX_RECV_QUEUE_COUNT {
+            return Err(VstpError::config(
+                "recv_queue",
+                "must be 1,048,576 messages or fewer: its places are allocated at once",
+            ));
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h3_queues_that_cannot_be_are_refused() {
+        let counts = |recv, send| {
+            let config = UdpConfig::default();
+            let config = config.recv_queue(recv, usize::MAX);
+            config.send_queue(send, usize::MAX).validate().is_ok()
+        };
+        assert!(counts(1, 1) && counts(1 << 20, usize::MAX));
+        assert!(!counts(0, 1) && !counts(1, 0) && !counts(usize::MAX, 1));
     }
 }

@@ -1,11 +1,17 @@
 //! [`Core`]: the protocol of one socket with what callers wait for. Everything that its lock protects.
 
 use super::config::UdpConfig;
-use crate::proto::datagram::{Endpoint, Event, Failure, IdMap, Token};
+use super::reception::Reception;
+use crate::net::identity::{Identity, Refusal};
+use crate::proto::ErrorCode;
+use crate::proto::datagram::{
+    Applicant, Endpoint, Event, Failure, IdMap, SealId, SealedKeys, Token,
+};
 use crate::wire::Frame;
 use crossbeam_channel::Sender;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -17,7 +23,18 @@ const ENDED_COUNT: usize = 16;
 pub(crate) struct Incoming {
     pub(crate) from: SocketAddr,
     pub(crate) session: Option<u128>,
+    /// Who the session's client is, if clients are recognised.
+    pub(crate) identity: Option<Arc<Identity>>,
     pub(crate) frame: Frame,
+}
+
+impl Incoming {
+    /// Bytes that it takes in the queue.
+    pub(super) fn len(&self) -> usize {
+        let headers = self.frame.headers.iter();
+        let headers: usize = headers.map(|h| h.key.len() + h.value.len()).sum();
+        self.frame.payload.len() + headers
+    }
 }
 
 /// What became of an acknowledged send.
@@ -58,12 +75,19 @@ pub(super) struct Core {
     pub(super) armed: Option<Instant>,
     pub(super) timer_sleeps: bool,
     pub(super) waiters: usize,
+    /// Bytes of sends without acknowledgement since everything had left, and calls that wait for that.
+    pub(super) unsent_len: usize,
+    pub(super) unsent_waiters: usize,
     /// A datagram, its address and length, that was too large for the network and for which no
     /// acknowledgement was asked.
     pub(super) too_large: Option<(SocketAddr, usize)>,
     /// Gone when the socket is closed, which ends whoever waits for messages.
     pub(super) inbox: Option<Sender<Incoming>>,
     pub(super) closed: bool,
+    /// A server's, with an authenticator.
+    pub(super) reception: Option<Reception>,
+    /// Who the clients of sealed sessions are, open ones and others, by number.
+    sealed_clients: HashMap<u128, Arc<Identity>>,
 }
 
 impl Core {
@@ -81,9 +105,13 @@ impl Core {
             armed: None,
             timer_sleeps: false,
             waiters: 0,
+            unsent_len: 0,
+            unsent_waiters: 0,
             too_large: None,
             inbox: Some(inbox),
             closed: false,
+            reception: None,
+            sealed_clients: HashMap::new(),
         }
     }
 
@@ -111,14 +139,29 @@ impl Core {
                     session,
                     frame,
                 } => {
-                    inbox_len.fetch_add(frame.payload.len(), Ordering::Relaxed);
+                    let identity = self.identity(from, session);
+                    let incoming = Incoming {
+                        from,
+                        session,
+                        identity,
+                        frame,
+                    };
+                    inbox_len.fetch_add(incoming.len(), Ordering::Relaxed);
                     if let Some(inbox) = &self.inbox {
                         // There is room: only the reader fills the queue, and it asked before.
-                        let _ = inbox.try_send(Incoming {
-                            from,
-                            session,
-                            frame,
-                        });
+                        let sent = inbox.try_send(incoming);
+                        debug_assert!(sent.is_ok(), "an acknowledged message is lost");
+                    }
+                }
+                Event::Hello {
+                    client,
+                    auth_token,
+                    until,
+                } => {
+                    let reception = self.reception.as_ref();
+                    let asked = reception.is_some_and(|r| r.ask(client, auth_token, until));
+                    if !asked {
+                        self.endpoint.refuse(client, ErrorCode::Busy);
                     }
                 }
                 Event::Delivered(token) => self.send_ended(token, Ok(())),
@@ -130,12 +173,73 @@ impl Core {
                     self.connected.insert(peer, Err(failure));
                 }
                 Event::Closed { peer, by } => {
+                    let current = self.endpoint.session(peer).map(|(id, _)| id);
+                    if let Some(reception) = &mut self.reception {
+                        reception.forget(peer, current);
+                    }
                     self.ended.truncate(ENDED_COUNT - 1);
                     self.ended.push_front((peer, by));
                 }
             }
         }
         count
+    }
+
+    /// Who is at the other end of a session.
+    pub(super) fn identity(
+        &self,
+        peer: SocketAddr,
+        session: Option<u128>,
+    ) -> Option<Arc<Identity>> {
+        let session = session?;
+        if let Some(identity) = self.sealed_clients.get(&session) {
+            return Some(Arc::clone(identity));
+        }
+        self.reception.as_ref()?.identity(peer, session)
+    }
+
+    /// Lets a client with a TLS session open a sealed one; whether it may. It may not when clients are
+    /// recognised here and it was not.
+    pub(super) fn offer_sealed(
+        &mut self,
+        keys: SealedKeys,
+        identity: Option<Arc<Identity>>,
+    ) -> bool {
+        let session = keys.session;
+        let is_known = identity.is_some() || self.reception.is_none();
+        if !is_known || !self.endpoint.offer_sealed(keys) {
+            return false;
+        }
+        if let Some(identity) = identity {
+            self.sealed_clients.insert(session, identity);
+        }
+        true
+    }
+
+    /// The TLS session is over, and the sealed one with it.
+    pub(super) fn end_sealed(&mut self, now: Instant, id: SealId, session: u128) {
+        self.endpoint.end_sealed(now, id);
+        self.sealed_clients.remove(&session);
+    }
+
+    /// The authenticator has decided about a client. One that waits no longer is left alone.
+    pub(super) fn decide(
+        &mut self,
+        now: Instant,
+        client: Applicant,
+        decision: Result<Identity, Refusal>,
+    ) {
+        match decision {
+            Ok(identity) => {
+                let admitted = self.endpoint.admit(now, client);
+                if let (Some(session), Some(reception)) = (admitted, &mut self.reception) {
+                    reception.note(client.peer, session, identity);
+                }
+            }
+            Err(_) => {
+                self.endpoint.refuse(client, ErrorCode::Unauthorized);
+            }
+        }
     }
 
     fn send_ended(&mut self, token: Token, how: Result<(), Failure>) {

@@ -3,6 +3,7 @@
 use super::config::UdpConfig;
 use super::core::Core;
 use super::driver::Driver;
+use super::reception::Reception;
 use crate::error::VstpError;
 use crate::net::clock;
 use crate::net::meter::Source;
@@ -34,9 +35,21 @@ impl Running {
         }
         let sealed = config.sealed_sessions.clone().filter(|_| is_server);
         config.endpoint.sealed_only |= sealed.is_some() && !config.also_plaintext;
+        let judge = config.judge.take().filter(|_| is_server);
+        let recognises = judge.is_some();
+        config.endpoint.auth_timeout = judge.as_ref().map(|judge| judge.timeout());
         let driver = Arc::new(Driver::new(addr, config)?);
+        if let Some(judge) = judge {
+            let weak = Arc::downgrade(&driver);
+            let decide = Arc::new(move |client, decision| {
+                if let Some(driver) = weak.upgrade() {
+                    driver.with(|core| core.decide(clock::now(), client, decision));
+                }
+            });
+            driver.lock().reception = Some(Reception::new(judge, decide));
+        }
         if let Some(sealed) = sealed {
-            sealed.attach(&driver)?;
+            sealed.attach(&driver, recognises)?;
         }
         let source: Weak<dyn Source> = Arc::<Driver>::downgrade(&driver);
         driver.meter().attach(source);

@@ -1,6 +1,7 @@
 //! [`SealedSessions`]: hands the keys that a TLS server derives to the UDP server that uses them.
 
 use crate::error::VstpError;
+use crate::net::identity::Identity;
 use crate::proto::datagram::{SealId, SealedKeys};
 use std::collections::HashMap;
 use std::fmt;
@@ -15,6 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 ///
 /// A sealed session ends with its TLS session, so the limits of the TLS server are those of both, and a
 /// client that is cut off there is cut off here.
+///
+/// So are its [authenticator](crate::serve::ServerConfig::authenticator) and what it has found:
+/// [`UdpPeer::identity`](crate::serve::UdpPeer::identity) is that of the TLS session. A UDP server with an
+/// [authenticator of its own](super::UdpConfig::authenticator) recognises plain sessions by that, and is not
+/// joined to a TLS server without one: that is a `Config` error of whichever of the two is bound last.
 ///
 /// # Example
 /// ```
@@ -53,18 +59,28 @@ pub struct SealedSessions(Arc<Mutex<Registry>>);
 pub(crate) trait Place: Send + Sync {
     /// Whether it still works.
     fn is_open(&self) -> bool;
-    /// Lets the other end open its session. Sends nothing.
-    fn offer(&self, keys: SealedKeys) -> bool;
-    /// The session is over, or was never opened.
-    fn end(&self, id: SealId);
+    /// Lets the other end open its session, whose client is this one. Sends nothing.
+    fn offer(&self, keys: SealedKeys, identity: Option<Arc<Identity>>) -> bool;
+    /// The session with this id and number is over, or was never opened.
+    fn end(&self, id: SealId, session: u128);
 }
 
 /// Keys are in one place at a time, and never come back: a key whose numbers begin again is broken.
 #[derive(Default)]
 struct Registry {
     place: Option<Weak<dyn Place>>,
+    /// Whether it takes recognised clients only.
+    recognises: bool,
+    /// Whether there was a TLS server that recognises nobody.
+    has_open_door: bool,
     /// Until there is a place.
-    waiting: HashMap<SealId, SealedKeys>,
+    waiting: HashMap<SealId, (SealedKeys, Option<Arc<Identity>>)>,
+}
+
+/// One of the two servers recognises its clients, and the other would let anybody past it.
+fn bypass() -> VstpError {
+    let reason = "the UDP server has an authenticator, so the TLS server needs one too";
+    VstpError::config("sealed_sessions", reason)
 }
 
 impl Registry {
@@ -86,19 +102,33 @@ impl SealedSessions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keys of a TLS session, until what is returned is dropped. `None` when the id is in use.
-    pub(crate) fn offer(&self, keys: SealedKeys) -> Option<Offer> {
-        let id = keys.receive.id;
+    /// A TLS server will offer the keys of its sessions.
+    ///
+    /// # Errors
+    /// `Config`: it recognises nobody, which the UDP server does.
+    pub(crate) fn join(&self, recognises: bool) -> Result<(), VstpError> {
+        let mut registry = self.lock();
+        if !recognises && registry.place().is_some() && registry.recognises {
+            return Err(bypass());
+        }
+        registry.has_open_door |= !recognises;
+        Ok(())
+    }
+
+    /// Keys of a TLS session and who its client is, until what is returned is dropped. `None` when the id
+    /// is in use, or the UDP server takes recognised clients only.
+    pub(crate) fn offer(&self, keys: SealedKeys, identity: Option<Arc<Identity>>) -> Option<Offer> {
+        let (id, session) = (keys.receive.id, keys.session);
         let mut registry = self.lock();
         let is_taken = match registry.place() {
             Some(place) => {
                 drop(registry);
-                place.offer(keys)
+                place.offer(keys, identity)
             }
             None => {
                 let is_free = !registry.waiting.contains_key(&id);
                 if is_free {
-                    registry.waiting.insert(id, keys);
+                    registry.waiting.insert(id, (keys, identity));
                 }
                 is_free
             }
@@ -106,35 +136,44 @@ impl SealedSessions {
         is_taken.then(|| Offer {
             sessions: self.clone(),
             id,
+            session,
         })
     }
 
-    /// This UDP server is the one.
+    /// This UDP server is the one, and may take recognised clients only.
     ///
     /// # Errors
-    /// `Config`: another one is.
-    pub(crate) fn attach(&self, place: &Arc<impl Place + 'static>) -> Result<(), VstpError> {
+    /// `Config`: another one is, or a TLS server recognises nobody.
+    pub(crate) fn attach(
+        &self,
+        place: &Arc<impl Place + 'static>,
+        recognises: bool,
+    ) -> Result<(), VstpError> {
         let mut registry = self.lock();
+        if recognises && registry.has_open_door {
+            return Err(bypass());
+        }
         if registry.place().is_some() {
             let reason = "another UDP server uses these sessions";
             return Err(VstpError::config("sealed_sessions", reason));
         }
         // Under the lock, or an offer that ends just now would stay for ever.
-        for (_, keys) in registry.waiting.drain() {
-            place.offer(keys);
+        for (_, (keys, identity)) in registry.waiting.drain() {
+            place.offer(keys, identity);
         }
+        registry.recognises = recognises;
         let place: Arc<dyn Place> = Arc::clone(place) as _;
         registry.place = Some(Arc::downgrade(&place));
         Ok(())
     }
 
-    fn end(&self, id: SealId) {
+    fn end(&self, id: SealId, session: u128) {
         let mut registry = self.lock();
         let waited = registry.waiting.remove(&id);
         let place = registry.place();
         drop(registry);
         if let (None, Some(place)) = (waited, place) {
-            place.end(id);
+            place.end(id, session);
         }
     }
 }
@@ -154,10 +193,11 @@ impl fmt::Debug for SealedSessions {
 pub(crate) struct Offer {
     sessions: SealedSessions,
     id: SealId,
+    session: u128,
 }
 
 impl Drop for Offer {
     fn drop(&mut self) {
-        self.sessions.end(self.id);
+        self.sessions.end(self.id, self.session);
     }
 }

@@ -1,7 +1,8 @@
 //! The limits and times of an endpoint, each with its default (spec 4.12).
 
 use super::seal;
-use crate::proto::keys::Features;
+use crate::proto::keys::{AuthToken, Features};
+use crate::proto::rate::RateLimit;
 use std::time::Duration;
 
 /// What an application may send to an address without a session that has sent something.
@@ -64,6 +65,14 @@ pub struct EndpointConfig {
     pub max_reassembly_sessions: usize,
     /// Addresses without a session that are remembered. Default: 16,384.
     pub max_strangers: usize,
+    /// Client: what it proves itself with; goes out with the cookie, 1 to 255 bytes. Default: nothing.
+    pub auth_token: Option<AuthToken>,
+    /// Server: how long a decision about a client may take, if clients are to be recognised; messages then
+    /// count in sessions only. Default: everybody is welcome.
+    pub auth_timeout: Option<Duration>,
+    /// How much one session may send, or one network without one; what is over it is dropped. Default:
+    /// unlimited.
+    pub rate_limit: Option<RateLimit>,
     /// Whether only sealed datagrams are sent and taken. Default: no.
     pub sealed_only: bool,
     /// Datagrams that one side seals before it ends the session, 128 to 268,435,456; with datagrams over
@@ -95,6 +104,9 @@ impl Default for EndpointConfig {
             total_budget_len: 512 * 1024 * 1024,
             max_reassembly_sessions: 1000,
             max_strangers: 16 * 1024,
+            auth_token: None,
+            auth_timeout: None,
+            rate_limit: None,
             sealed_only: false,
             max_sealed_datagrams: seal::MAX_SENT,
         }
@@ -103,6 +115,8 @@ impl Default for EndpointConfig {
 
 /// Largest payload of a UDP datagram over IPv4 (bytes, RFC 768 and RFC 791).
 pub const MAX_DATAGRAM_LEN: usize = 65_507;
+/// Messages that are taken from one datagram. A bundle of 1,200 bytes holds fewer.
+pub const MAX_BUNDLED_COUNT: usize = 64;
 /// Length of HELLO (bytes): as long as the longest answer, so that it is no amplifier.
 pub(super) const HELLO_LEN: usize = 1200;
 /// Fragments of a set in a session.
@@ -118,6 +132,9 @@ pub(super) const MAX_SETS_PER_STRANGER: usize = 4;
 pub(super) const MAX_SPAN_IN_SESSION: usize = 2048;
 /// The same without a session.
 pub(super) const MAX_SPAN_OF_STRANGER: usize = 512;
+/// Answers to nobody that is remembered, which wait to leave. Whoever asks faster than answers can leave
+/// gets none.
+pub(super) const MAX_STRAY_COUNT: usize = 4096;
 /// What the receiver is assumed to take before it has said so (bytes).
 pub(super) const INITIAL_WINDOW_LEN: u64 = 64 * 1024;
 /// How long a stranger is remembered after its last datagram, and a set of its fragments lives.
@@ -128,10 +145,21 @@ pub(super) const SET_LIFE: Duration = Duration::from_secs(30);
 pub(super) const ACK_DELAY: Duration = Duration::from_millis(2);
 /// So many new fragments are acknowledged at once.
 pub(super) const ACK_EVERY: u32 = 16;
+/// Clients that are being judged at once, and those of one network among them.
+pub(super) const MAX_JUDGED: usize = 1024;
+pub(super) const MAX_JUDGED_PER_NETWORK: usize = 16;
+/// A session that sends too much is told so at most this often.
+pub(super) const RATE_REPORT: Duration = Duration::from_secs(1);
 /// Cookies handed out in a second, all addresses together.
 pub(super) const COOKIES_PER_SECOND: u32 = 1000;
 
 impl EndpointConfig {
+    /// The largest frame that a peer with a session may send: reassembly must have room for it.
+    pub(super) fn announced_len(&self) -> usize {
+        let budget_len = self.session_budget_len.min(self.total_budget_len);
+        self.max_frame_len.min(budget_len)
+    }
+
     /// Datagrams that one key may protect here.
     pub(super) fn seal_limit(&self) -> u64 {
         let most = if self.max_datagram_len <= seal::SMALL_LEN {
@@ -173,6 +201,23 @@ impl EndpointConfig {
         if self.accept_sessions && (self.max_sessions == 0 || self.max_sessions_per_ip == 0) {
             return Err(("max_sessions", "zero would serve nobody"));
         }
+        let token_len = self.auth_token.as_ref().map(|token| token.as_bytes().len());
+        if token_len.is_some_and(|len| !(1..=255).contains(&len)) {
+            return Err(("auth_token", "must have 1 to 255 bytes over UDP"));
+        }
+        if self.auth_timeout.is_some_and(|time| time.is_zero()) {
+            return Err(("auth_timeout", "zero would refuse everybody"));
+        }
+        if let Some(Err(reason)) = self.rate_limit.map(|limit| limit.check()) {
+            return Err(("rate_limit", reason));
+        }
+        let budget_len = self.session_budget_len.min(self.total_budget_len);
+        if (budget_len as u64) < INITIAL_WINDOW_LEN {
+            return Err((
+                "max_reassembly_memory",
+                "must be 65,536 bytes or more: what senders take for granted",
+            ));
+        }
         if !(2 * seal::RESERVE..=seal::MAX_SENT).contains(&self.max_sealed_datagrams) {
             return Err(("max_sealed_datagrams", "must be 128 to 268,435,456"));
         }
@@ -202,6 +247,14 @@ mod tests {
         assert_eq!(bad(|c| c.ping_interval = Duration::ZERO), "ping_interval");
         assert_eq!(bad(|c| c.retry_delay = Duration::MAX), "retry_delay");
         assert_eq!(bad(|c| c.max_strangers = 0), "max_strangers");
+        assert_eq!(
+            bad(|c| c.session_budget_len = 65_535),
+            "max_reassembly_memory"
+        );
+        assert_eq!(
+            bad(|c| c.total_budget_len = 65_535),
+            "max_reassembly_memory"
+        );
         let spent = "max_sealed_datagrams";
         assert_eq!(bad(|c| c.max_sealed_datagrams = 127), spent);
         assert_eq!(bad(|c| c.max_sealed_datagrams = (1 << 28) + 1), spent);

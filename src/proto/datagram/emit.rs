@@ -3,7 +3,7 @@
 
 use super::fragment::{Cut, Inner};
 use super::proof::{Proof, header_len};
-use crate::proto::keys::{self, Features};
+use crate::proto::keys::{self, AuthToken, Features};
 use crate::wire::{
     EncodeError, Flags, FrameRef, FrameType, FrameWriter, Limits, Trailer, digit_count, encoded_len,
 };
@@ -181,6 +181,7 @@ pub(super) fn hello(
     features: &Features,
     max_frame_len: usize,
     cookie: Option<&[u8]>,
+    auth_token: Option<&AuthToken>,
     (proof, len): (Proof, usize),
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(len);
@@ -193,6 +194,10 @@ pub(super) fn hello(
     writer.number(keys::MAX_FRAME_SIZE, max_frame_len as u64);
     if let Some(cookie) = cookie {
         writer.header(keys::COOKIE, cookie);
+        // spec 4.8: the address that it goes to has answered; before that, nobody gets the token.
+        if let Some(token) = auth_token {
+            writer.header(keys::AUTH_TOKEN, token.as_bytes());
+        }
     }
     let padding = len.saturating_sub(writer.written() + proof.trailer_len());
     let payload = writer.payload_buffer();
@@ -212,10 +217,14 @@ mod tests {
     fn hello_has_exactly_its_length() {
         let features: Features = "bundle,gzip".parse().expect("names");
         for cookie in [None, Some(&[1_u8; 40][..])] {
-            let hello = hello(&features, 1 << 20, cookie, (Proof::None, 1200));
+            let token = vec![b't'; 255].into();
+            let form = (Proof::None, 1200);
+            let hello = hello(&features, 1 << 20, cookie, Some(&token), form);
             assert_eq!(hello.len(), 1200);
             let frame = decode_exact(&hello, Trailer::Always, &Limits::default()).expect("valid");
             assert_eq!(frame.headers.get(keys::COOKIE), cookie);
+            let sent = frame.headers.get(keys::AUTH_TOKEN);
+            assert_eq!(sent, cookie.map(|_| token.as_bytes()), "with a cookie only");
             assert!(frame.payload.iter().all(|b| *b == 0));
         }
     }

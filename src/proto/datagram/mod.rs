@@ -38,10 +38,10 @@ mod secret;
 mod sent;
 mod stats;
 
-pub use config::{AnswerLimit, EndpointConfig, MAX_DATAGRAM_LEN};
+pub use config::{AnswerLimit, EndpointConfig, MAX_BUNDLED_COUNT, MAX_DATAGRAM_LEN};
 pub use endpoint::Endpoint;
 pub use ids::{IdHasher, IdMap};
-pub use parts::{Event, Failure, Progress, SendError, Token, Transmit};
+pub use parts::{Applicant, Event, Failure, Progress, SendError, Token, Transmit};
 pub use seal::{
     Direction, MAGIC as SEALED_MAGIC, OVERHEAD as SEALED_OVERHEAD, PacketKey, SealId, SealedKeys,
     TAG_LEN,

@@ -36,6 +36,10 @@ pub enum DropReason {
     Compression,
     /// A custom frame type without a handler, or a frame type that means nothing here.
     Unhandled,
+    /// A message without a session, where clients are to be recognised.
+    Unauthorized,
+    /// More than the rate limit.
+    RateLimited,
     /// A plain frame where only sealed ones are taken.
     Unsealed,
     /// A sealed datagram that is not authentic.
@@ -46,7 +50,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Malformed,
         Self::BadCrc,
         Self::BadSource,
@@ -62,6 +66,8 @@ impl DropReason {
         Self::Calm,
         Self::Compression,
         Self::Unhandled,
+        Self::Unauthorized,
+        Self::RateLimited,
         Self::Unsealed,
         Self::Forged,
         Self::Replayed,
@@ -86,6 +92,8 @@ impl DropReason {
             Self::Calm => "calm",
             Self::Compression => "compression",
             Self::Unhandled => "unhandled",
+            Self::Unauthorized => "unauthorized",
+            Self::RateLimited => "rate_limited",
             Self::Unsealed => "unsealed",
             Self::Forged => "forged",
             Self::Replayed => "replayed",
@@ -127,6 +135,8 @@ pub struct EndpointStats {
     pub sessions_opened: u64,
     /// Sessions that ended.
     pub sessions_closed: u64,
+    /// Clients that were judged and got no session.
+    pub sessions_refused: u64,
     /// Sealed sessions whose peer was found at another address.
     pub sessions_moved: u64,
     /// Sets of fragments that were completed.

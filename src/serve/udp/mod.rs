@@ -8,10 +8,12 @@ mod worker;
 pub use handle::UdpServerHandle;
 pub use peer::UdpPeer;
 
+use super::gate::Gate;
 use super::reply::IntoReply;
 use crate::error::{TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
 use crate::net::clock;
+use crate::net::identity::Identity;
 use crate::net::meter::Meter;
 use crate::net::udp::driver::Driver;
 use crate::net::udp::running::Running;
@@ -38,8 +40,11 @@ pub struct VstpUdpServer {
 impl VstpUdpServer {
     /// Binds a socket at `host:port`; port 0 lets the system choose.
     ///
+    /// # Blocking
+    /// While a host name is looked up; at most for `handshake_timeout`.
+    ///
     /// # Errors
-    /// `InvalidAddress`, or `Io` when the address cannot be bound or no thread can be started.
+    /// `InvalidAddress`, `Timeout(Resolve)`, or `Io` when the address cannot be bound or no thread can be started.
     pub fn bind(addr: impl ToAddress) -> Result<Self, VstpError> {
         Self::bind_with_config(addr, UdpConfig::default())
     }
@@ -48,8 +53,16 @@ impl VstpUdpServer {
     ///
     /// # Errors
     /// As there, and `Config`.
-    pub fn bind_with_config(addr: impl ToAddress, config: UdpConfig) -> Result<Self, VstpError> {
+    pub fn bind_with_config(
+        addr: impl ToAddress,
+        mut config: UdpConfig,
+    ) -> Result<Self, VstpError> {
         config.validate()?;
+        let metrics = config.own_meter().metrics();
+        if let Some(authentication) = config.authentication.take() {
+            // Nobody waits for a decision in a thread, so nobody needs to know of the server's end.
+            config.judge = Some(Gate::start(&authentication, &metrics, || false)?);
+        }
         let addr = resolve_first(addr, config.endpoint.handshake_timeout)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
@@ -91,6 +104,13 @@ impl VstpUdpServer {
         self.driver().local_addr()
     }
 
+    /// Who is at the other end of the session with this address, at a server with an
+    /// [authenticator](UdpConfig::authenticator), or in a sealed session whose TLS server has one.
+    #[must_use]
+    pub fn identity(&self, of: SocketAddr) -> Option<Arc<Identity>> {
+        self.driver().identity(of)
+    }
+
     /// Waits for the next message, and where it came from.
     ///
     /// # Blocking
@@ -127,6 +147,9 @@ impl VstpUdpServer {
 
     /// Sends a frame once. To an address without a session at most three times the bytes that it sent
     /// in the last 30 s, so that nobody can turn this server on somebody else.
+    ///
+    /// # Blocking
+    /// No longer than the system takes to accept the datagrams.
     ///
     /// # Errors
     /// `Encode`, `FrameTooLarge`, `Datagram`, or `ConnectionClosed(Local)`.

@@ -1,6 +1,7 @@
 //! [`UdpPeer`]: what a handler sees of the address that a frame came from.
 
 use crate::error::VstpError;
+use crate::net::identity::Identity;
 use crate::net::udp::driver::Driver;
 use crate::wire::Frame;
 use std::net::SocketAddr;
@@ -12,14 +13,21 @@ pub struct UdpPeer {
     driver: Arc<Driver>,
     addr: SocketAddr,
     session: Option<u128>,
+    identity: Option<Arc<Identity>>,
 }
 
 impl UdpPeer {
-    pub(super) fn new(driver: &Arc<Driver>, addr: SocketAddr, session: Option<u128>) -> Self {
+    pub(super) fn new(
+        driver: &Arc<Driver>,
+        addr: SocketAddr,
+        session: Option<u128>,
+        identity: Option<Arc<Identity>>,
+    ) -> Self {
         Self {
             driver: Arc::clone(driver),
             addr,
             session,
+            identity,
         }
     }
 
@@ -43,7 +51,17 @@ impl UdpPeer {
         self.session.is_some_and(is_it)
     }
 
+    /// Who the client is, at a server with an [authenticator](crate::net::udp::UdpConfig::authenticator), or
+    /// in a sealed session whose TLS server has one.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_deref()
+    }
+
     /// Sends it a frame once, beside the handler's answer.
+    ///
+    /// # Blocking
+    /// No longer than the system takes to accept the datagrams.
     ///
     /// # Errors
     /// As [`VstpUdpServer::send`](super::VstpUdpServer::send).
@@ -51,7 +69,7 @@ impl UdpPeer {
         self.driver.send(frame, self.addr)
     }
 
-    /// Begins a send that is repeated until it is acknowledged; never waits.
+    /// Begins a send that is repeated until it is acknowledged; never waits for that.
     pub(super) fn send_assured(&self, frame: Frame) -> Result<(), VstpError> {
         self.driver.send_assured(frame, self.addr)
     }

@@ -17,9 +17,10 @@ use super::super::proof::Proof;
 use super::super::seal::{OVERHEAD, Sealing};
 use super::super::stats::DropReason;
 use super::Endpoint;
-use super::connecting::{Connecting, CookieRate, Owner, network};
+use super::connecting::{Connecting, CookieRate, Hello, Owner};
 use crate::proto::code::ErrorCode;
 use crate::proto::keys::{self, Features};
+use crate::proto::network::Network;
 use crate::wire::{FrameRef, FrameType};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -88,17 +89,16 @@ impl Endpoint {
             connecting.cookie = None;
         }
         let cookie = connecting.cookie.as_ref().map(|(cookie, _)| &cookie[..]);
-        let (features, max_frame_len) = (&self.config.features, self.config.max_frame_len);
+        let (features, announced_len) = (&self.config.features, self.config.announced_len());
         let hello = match &mut connecting.sealing {
-            None => Some(emit::hello(
-                features,
-                max_frame_len,
-                cookie,
-                (Proof::None, HELLO_LEN),
-            )),
+            None => {
+                let token = self.config.auth_token.as_ref();
+                let form = (Proof::None, HELLO_LEN);
+                Some(emit::hello(features, announced_len, cookie, token, form))
+            }
             Some(sealing) => {
                 let form = (Proof::Sealed, HELLO_LEN - OVERHEAD);
-                let hello = emit::hello(features, max_frame_len, None, form);
+                let hello = emit::hello(features, announced_len, None, None, form);
                 let frames = &mut self.stats.frames_sent;
                 frames.note_datagram(&hello, Proof::Sealed.trailer());
                 sealing.seal(&hello)
@@ -256,7 +256,11 @@ impl Endpoint {
                 }
                 Some(before) if before > made => return Err(DropReason::Hello),
                 // A new cookie from the same address: whoever is there has begun anew.
-                _ => self.end_session(index, Failure::Replaced),
+                _ if self.config.auth_timeout.is_none() => {
+                    self.end_session(index, Failure::Replaced);
+                }
+                // The same once that is known; until then the session is not given up.
+                _ => {}
             }
         }
         // Both sides are opening one. The side that handed out the smaller cookie is the server; both know
@@ -267,26 +271,37 @@ impl Endpoint {
                 return Err(DropReason::Hello);
             }
         }
-        if !self.has_place(from.ip()) {
-            let mut refusal = Vec::new();
-            Control::new(FrameType::Err, Proof::None).write(&mut refusal, |writer| {
-                writer.header(keys::CODE, ErrorCode::Busy.as_str().as_bytes());
-                writer.header(keys::COOKIE, cookie);
-            });
-            self.stray.push_back((from, refusal));
-            return Err(DropReason::Hello);
-        }
         let invalid = |_| DropReason::Invalid;
         let theirs = Features::from_header(frame.headers).map_err(invalid)?;
         let size = keys::number::<u64>(frame.headers, keys::MAX_FRAME_SIZE).map_err(invalid)?;
-        let features = self.config.features.intersection(&theirs);
+        let hello = Hello {
+            cookie: cookie.to_vec(),
+            made,
+            features: self.config.features.intersection(&theirs),
+            max_frame_len: size.filter(|size| *size >= 1024).unwrap_or(1024),
+        };
+        if self.config.auth_timeout.is_some() {
+            return self.ask_about(now, from, hello, frame);
+        }
+        if self.accept(now, from, &hello).is_none() {
+            return Err(DropReason::Hello);
+        }
+        Ok(())
+    }
+
+    /// Server: opens the session that a HELLO asks for, if there is a place; says so if not.
+    pub(super) fn accept(&mut self, now: Instant, from: SocketAddr, hello: &Hello) -> Option<u128> {
+        if !self.has_place(from.ip()) {
+            self.turn_away(from, &hello.cookie, ErrorCode::Busy);
+            return None;
+        }
         let link = Link {
             proof: Proof::Sid(self.secret.bytes()),
             id: u128::from_be_bytes(self.secret.bytes()),
-            bundle: features.contains("bundle"),
-            features,
-            max_frame_len: size.filter(|size| *size >= 1024).unwrap_or(1024),
-            cookie_made: Some(made),
+            bundle: hello.features.contains("bundle"),
+            features: hello.features.clone(),
+            max_frame_len: hello.max_frame_len,
+            cookie_made: Some(hello.made),
         };
         self.count_session(from.ip());
         let (session, features) = (link.id, link.features.clone());
@@ -299,7 +314,17 @@ impl Endpoint {
                 features,
             });
         }
-        Ok(())
+        Some(session)
+    }
+
+    /// Server: refuses a HELLO with a valid cookie.
+    pub(super) fn turn_away(&mut self, from: SocketAddr, cookie: &[u8], code: ErrorCode) {
+        let mut refusal = Vec::new();
+        Control::new(FrameType::Err, Proof::None).write(&mut refusal, |writer| {
+            writer.header(keys::CODE, code.as_str().as_bytes());
+            writer.header(keys::COOKIE, cookie);
+        });
+        self.answer_stray(from, refusal);
     }
 
     fn hand_out_cookie(
@@ -322,17 +347,17 @@ impl Endpoint {
         let mut welcome = Vec::new();
         Control::new(FrameType::Welcome, Proof::None)
             .write(&mut welcome, |writer| writer.header(keys::COOKIE, &cookie));
-        self.stray.push_back((from, welcome));
-        Ok(())
+        let answered = self.answer_stray(from, welcome);
+        answered.then_some(()).ok_or(DropReason::Hello)
     }
 
     pub(super) fn has_place(&self, ip: IpAddr) -> bool {
-        let of_ip = self.per_ip.get(&network(ip)).copied().unwrap_or(0);
+        let of_ip = self.per_ip.get(&Network::from(ip)).copied().unwrap_or(0);
         self.sessions.len() < self.config.max_sessions && of_ip < self.config.max_sessions_per_ip
     }
 
     fn welcome(&mut self, index: usize) {
-        let max_frame_len = self.config.max_frame_len as u64;
+        let max_frame_len = self.config.announced_len() as u64;
         let Some(peer) = self.peer_mut(index) else {
             return;
         };
@@ -352,11 +377,11 @@ impl Endpoint {
 
     /// Sessions that clients opened are counted by network.
     pub(super) fn count_session(&mut self, ip: IpAddr) {
-        *self.per_ip.entry(network(ip)).or_default() += 1;
+        *self.per_ip.entry(Network::from(ip)).or_default() += 1;
     }
 
     pub(super) fn uncount_session(&mut self, ip: IpAddr) {
-        let key = network(ip);
+        let key = Network::from(ip);
         if let Some(count) = self.per_ip.get_mut(&key) {
             *count -= 1;
             if *count == 0 {

@@ -12,6 +12,9 @@
 mod connecting;
 mod drive;
 mod handshake;
+mod judging;
+#[cfg(test)]
+mod judging_tests;
 mod moving;
 mod path;
 mod permitted;
@@ -20,6 +23,7 @@ mod sealed;
 mod strangers;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 use super::config::{AnswerLimit, EndpointConfig};
 use super::emit::Envelope;
@@ -33,8 +37,10 @@ use super::seal::{OVERHEAD, SealId};
 use super::secret::Secret;
 use super::stats::EndpointStats;
 use crate::proto::keys::Features;
+use crate::proto::network::Network;
+use crate::proto::rate::RateTable;
 use crate::wire::{Frame, FrameRef, FrameType, Limits};
-use connecting::{Connecting, CookieRate, Key, Owner};
+use connecting::{Connecting, CookieRate, Judged, Owner};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -64,8 +70,13 @@ pub struct Endpoint {
     stranger_order: VecDeque<(usize, SocketAddr)>,
     connecting: BTreeMap<SocketAddr, Connecting>,
     /// Sessions that clients opened, by network.
-    per_ip: HashMap<Key, usize>,
+    per_ip: HashMap<Network, usize>,
     cookies: CookieRate,
+    /// Clients about which somebody decides, and how many there were.
+    judging: BTreeMap<SocketAddr, Judged>,
+    judged_count: u64,
+    /// What networks without a session may send.
+    rates: RateTable,
     /// Datagrams to addresses of which nothing is remembered.
     stray: VecDeque<(SocketAddr, Vec<u8>)>,
     /// Peers that may have something to send.
@@ -109,6 +120,9 @@ impl Endpoint {
                 began: now,
                 count: 0,
             },
+            judging: BTreeMap::new(),
+            judged_count: 0,
+            rates: RateTable::default(),
             stray: VecDeque::new(),
             active: VecDeque::new(),
             timers: BinaryHeap::new(),
@@ -261,23 +275,19 @@ impl Endpoint {
         let (mut inner, cut) = self.cut(frame, frame.payload.to_vec(), envelope, limits)?;
         let number = self.next_frag_id;
         let limit = self.config.answer_limit;
+        let proof = envelope.proof;
+        let len_of = |place| super::emit::fragment_len(&inner, &cut, (number, place), &proof);
+        let len = (0..cut.total).map(len_of).sum();
         let Some(peer) = self.peer_mut(index) else {
             return Ok(());
         };
-        if !peer.may_answer(now, inner.len() + inner.len() / 8, limit) {
+        if !peer.may_answer(now, len, limit) {
             return Err(SendError::AnswerLimit);
         }
         for place in 0..cut.total {
             let mut datagram = Vec::new();
             let number = (number, place);
-            super::emit::fragment(
-                &mut inner,
-                &cut,
-                number,
-                false,
-                &envelope.proof,
-                &mut datagram,
-            );
+            super::emit::fragment(&mut inner, &cut, number, false, &proof, &mut datagram);
             peer.push(datagram);
         }
         self.next_frag_id += 1;

@@ -94,6 +94,7 @@ impl Endpoint {
         self.sessions.insert(to, index);
         self.recent = None;
         self.former.remove(&to);
+        self.judging.remove(&to);
         if is_proven {
             self.former.insert(old, index);
         }

@@ -22,6 +22,8 @@ impl Endpoint {
                 count += sends.fail_longer(plain_len, Failure::TooLarge { len });
             }
             self.collect(index);
+            // What waited for them can go on.
+            self.mark_active(index);
         }
         count
     }

@@ -1,6 +1,6 @@
 //! A datagram arrives: whose it is, and what its frames do (spec 4.1, 4.11).
 
-use super::super::config::MAX_DATAGRAM_LEN;
+use super::super::config::{MAX_BUNDLED_COUNT, MAX_DATAGRAM_LEN, MAX_STRAY_COUNT};
 use super::super::emit::Control;
 use super::super::fields::{Fields, FragmentFields};
 use super::super::parts::{Event, Failure};
@@ -25,8 +25,8 @@ const MAX_ERR_LEN: usize = 1024;
 impl Endpoint {
     /// A datagram arrived. What is wrong with it is counted, and nothing else happens.
     ///
-    /// `room`: the application's queue takes one more message. Without room nothing is delivered, and
-    /// so nothing is acknowledged.
+    /// `room`: the application's queue takes [`MAX_BUNDLED_COUNT`] more messages, which is what one
+    /// datagram brings at the most. Without room nothing is delivered, and so nothing is acknowledged.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8], room: bool) {
         let now = self.clamp(now);
         self.stats.datagrams_received += 1;
@@ -61,6 +61,7 @@ impl Endpoint {
         let trailer = sealed.map_or(Trailer::Always, |_| Proof::Sealed.trailer());
         let mut rest = datagram;
         let mut first = true;
+        let queued = self.events.len();
         loop {
             let (frame, used) = match decode(rest, trailer, &limits) {
                 Ok(Decoded::Frame(frame, used)) => (frame, used),
@@ -99,12 +100,10 @@ impl Endpoint {
                 crc,
                 len: used,
             };
-            let queued = self.events.len();
             if let Err(reason) = self.handle_frame(now, &input, room) {
                 self.stats.drop(reason);
             }
-            // A bundle may fill the last place.
-            room &= self.events.len() == queued || is_single;
+            room &= self.events.len() < queued + MAX_BUNDLED_COUNT;
             rest = &rest[used..];
             first = false;
             if rest.is_empty() {
@@ -228,6 +227,10 @@ impl Endpoint {
             }
             // BYE is on its way: nothing new is begun.
             typ if is_closing && typ.is_message() => Err(DropReason::Unexpected),
+            typ if typ.is_message() => {
+                self.check_rate(now, index, input)?;
+                self.for_peer(now, index, input, room)
+            }
             _ => self.for_peer(now, index, input, room),
         }
     }
@@ -240,6 +243,21 @@ impl Endpoint {
         let (to, mut bye) = (peer.addr, Vec::new());
         Control::new(FrameType::Bye, peer.proof()).write(&mut bye, |_| ());
         self.push_aside(index, to, bye);
+    }
+
+    /// Whether an answer may be queued to somebody of whom nothing is remembered; not when too many wait
+    /// already, because they come faster than they can leave.
+    pub(super) fn has_stray_room(&self) -> bool {
+        self.stray.len() < MAX_STRAY_COUNT
+    }
+
+    /// Queues such an answer, if it may be.
+    pub(super) fn answer_stray(&mut self, to: SocketAddr, datagram: Vec<u8>) -> bool {
+        let has_room = self.has_stray_room();
+        if has_room {
+            self.stray.push_back((to, datagram));
+        }
+        has_room
     }
 
     fn without_session(
@@ -263,11 +281,12 @@ impl Endpoint {
                     payload: frame.payload,
                 };
                 control.write(&mut pong, |_| ());
-                self.stray.push_back((*from, pong));
-                Ok(())
+                let answered = self.answer_stray(*from, pong);
+                answered.then_some(()).ok_or(DropReason::Calm)
             }
             FrameType::Err if self.connecting.contains_key(from) => self.on_refusal(*from, *frame),
             FrameType::Bye => Err(DropReason::Unexpected),
+            FrameType::Err if self.config.auth_timeout.is_some() => Err(DropReason::Unauthorized),
             FrameType::Ack | FrameType::Err | FrameType::Pong => {
                 let Some(&index) = self.strangers.get(from) else {
                     return Err(DropReason::Unexpected);
@@ -283,6 +302,7 @@ impl Endpoint {
                 result
             }
             _ => {
+                self.check_stranger(now, input)?;
                 let index = self.stranger(now, *from);
                 let (config, peers) = (&self.config, &mut self.peers);
                 if let Some(peer) = peers.get_mut(index).and_then(Option::as_deref_mut) {
@@ -478,7 +498,7 @@ pub(super) struct Input<'a> {
     pub(super) fields: Fields<'a>,
     crc: u32,
     /// Bytes of the frame.
-    len: usize,
+    pub(super) len: usize,
 }
 
 /// The checksum that a frame carries; in a session nobody asks for it.

@@ -229,6 +229,8 @@ impl Endpoint {
         let index = self.open_session(now, addr, link);
         // What it named before it moved is this one's from now on.
         self.former.remove(&addr);
+        // Nothing goes there in plaintext any more, no decision about a plain session either.
+        self.judging.remove(&addr);
         if let Some(peer) = self.peer_mut(index) {
             peer.sealed = Some(Box::new(Sealed { sealing, path }));
         }
@@ -237,6 +239,9 @@ impl Endpoint {
     }
 
     fn refuse_sealed(&mut self, to: SocketAddr, id: SealId) {
+        if !self.has_stray_room() {
+            return;
+        }
         let Some(Owner::Offered(sealing)) = self.sealed.get_mut(&id) else {
             return;
         };
@@ -246,8 +251,9 @@ impl Endpoint {
         });
         let frames = &mut self.stats.frames_sent;
         frames.note_datagram(&refusal, Proof::Sealed.trailer());
-        let sealed = sealing.seal(&refusal);
-        self.stray.extend(sealed.map(|refusal| (to, refusal)));
+        if let Some(refusal) = sealing.seal(&refusal) {
+            self.stray.push_back((to, refusal));
+        }
     }
 
     /// Not longer than HELLO, and one for each: no amplifier (spec 4.10).
@@ -259,7 +265,7 @@ impl Endpoint {
             return;
         };
         let (features, mut welcome) = (link.features.to_string(), Vec::new());
-        let max_frame_len = self.config.max_frame_len as u64;
+        let max_frame_len = self.config.announced_len() as u64;
         Control::new(FrameType::Welcome, Proof::Sealed).write(&mut welcome, |writer| {
             writer.header(keys::FEATURES, features.as_bytes());
             writer.number(keys::MAX_FRAME_SIZE, max_frame_len);
@@ -338,8 +344,12 @@ impl Endpoint {
         }
     }
 
-    /// Sends a datagram of a peer's session to any address, before all others.
+    /// Sends a datagram of a peer's session to any address, before all others; not when too many wait
+    /// there already.
     pub(super) fn push_aside(&mut self, index: usize, to: SocketAddr, plain: Vec<u8>) {
+        if !self.has_stray_room() {
+            return;
+        }
         let peer = self.peers.get_mut(index).and_then(Option::as_deref_mut);
         let Some(peer) = peer else {
             return;

@@ -43,7 +43,10 @@ impl Peer {
         }
         let added = self.sealed_overhead();
         let mut next = self.next_len(now, shared.config);
-        let segment_len = next?;
+        let Some(segment_len) = next else {
+            self.count(shared);
+            return None;
+        };
         let mut count = 0;
         while let Some(len) = next {
             let is_full = count >= max_segments || out.len() + added + len > MAX_DATAGRAM_LEN;
@@ -64,12 +67,16 @@ impl Peer {
                 break;
             }
         }
+        self.count(shared);
+        (count > 0).then_some((added + segment_len, next.is_some()))
+    }
+
+    fn count(&mut self, shared: &mut Shared<'_>) {
         if let Some(reliable) = &mut self.reliable {
             let counts = reliable.take_counts();
             shared.stats.retransmissions += counts.retransmissions;
             shared.stats.timeouts += counts.timeouts;
         }
-        (count > 0).then_some((added + segment_len, next.is_some()))
     }
 
     /// Appends the next datagram, sealed where the session is; whether that was possible.
