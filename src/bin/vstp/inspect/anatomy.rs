@@ -12,6 +12,9 @@ use vstp::wire::{
 };
 use vstp::{FrameType, VSTP_VERSION};
 
+/// A text of so many bytes is repeated beside its bytes.
+const SHORT: usize = 64;
+
 /// Some bytes of a frame and what they mean.
 #[derive(Debug)]
 pub(super) struct Part {
@@ -203,11 +206,14 @@ fn parts(bytes: &[u8], trailer: Trailer, limits: &Limits) -> Vec<Part> {
     // A token over 255 bytes is the payload of HELLO (spec 3.2).
     let is_token = head.typ == FrameType::Hello && !head.flags.contains(Flags::FRAG);
     let is_padding = bytes[payload.clone()].iter().all(|byte| *byte == 0);
-    add(
-        payload.clone(),
-        format!("PAYLOAD, {} bytes", head.payload_len),
-        is_token && !is_padding,
-    );
+    let is_secret = is_token && !is_padding;
+    let text = match crate::output::text(&bytes[payload.clone()]) {
+        Some(text) if !is_secret && !is_padding && text.len() <= SHORT => {
+            format!("PAYLOAD \"{}\"", shown(text.as_bytes()))
+        }
+        _ => format!("PAYLOAD, {} bytes", head.payload_len),
+    };
+    add(payload, text, is_secret);
     add(payload_end..head.frame_len, "CRC32".to_owned(), false);
     if bytes.len() > head.frame_len {
         add(
