@@ -1,0 +1,194 @@
+//! `vstp server`: programs, signals, certificates that change, the end.
+
+use crate::util::{Folder, Running, Server, command, vstp, vstp_with};
+use serde_json::json;
+use std::fs;
+
+#[test]
+fn a_program_answers() {
+    for how in ["--dev", "--plaintext", "--udp"] {
+        let server = Server::start(&[how, "--exec", "tr a-z A-Z; echo $VSTP_PEER_ADDR"]);
+        let text = vstp(&["call", &server.url, "--plaintext", "-d", "hello "])
+            .ok()
+            .text();
+        assert!(text.starts_with("HELLO 127.0.0.1:"), "{text}");
+    }
+    // It need not read its input, and its output can be binary and larger than a pipe.
+    let server = Server::start(&["--dev", "--exec", "head -c 1000000 /dev/zero"]);
+    let input = vec![b'x'; 2_000_000];
+    let out = vstp_with(&["call", &server.url, "--raw"], &input).ok().out;
+    assert!(out.len() == 1_000_000 && out.iter().all(|byte| *byte == 0));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_program_that_takes_too_long_is_killed_with_its_children() {
+    let folder = Folder::new();
+    let pid = folder.path("pid");
+    // The grandchild keeps the pipe open.
+    let program = format!("sh -c 'echo $$ > {pid}; exec cat /dev/zero > /dev/null' & wait");
+    let server = Server::start(&["--dev", "--exec", &program, "--exec-timeout", "300ms"]);
+    vstp(&["call", &server.url, "-d", "x"]).failed(74, &["longer than 300ms"]);
+    let pid: i32 = fs::read_to_string(pid).unwrap().trim().parse().unwrap();
+    let gone = || {
+        let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        state.is_empty() || state.contains(") Z ")
+    };
+    if std::path::Path::new("/proc/self").exists() {
+        assert!(gone(), "it still runs");
+    }
+    let server = Server::start(&[
+        "--dev",
+        "--exec",
+        "cat /dev/zero",
+        "--max-frame-size",
+        "64KiB",
+    ]);
+    vstp(&["call", &server.url, "-d", "x"]).failed(66, &["too-large"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_a_server_in_order() {
+    use rustix::process::Signal;
+    for signal in [Signal::INT, Signal::TERM] {
+        let server = Server::start(&["--dev"]);
+        let mut listener = Running::start(command(&["listen", &server.url]));
+        listener.error_line("connected to");
+        server.running.signal(signal);
+        let Server { running, .. } = server;
+        assert!(running.end().ok().err.contains("stopping"));
+        // The client was told goodbye.
+        listener.end().ok();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_second_signal_ends_a_server_at_once() {
+    use rustix::process::Signal;
+    let server = Server::start(&[
+        "--dev",
+        "--exec",
+        "cat; read x < /dev/tty; tail -f /dev/null",
+        "--grace",
+        "1h",
+    ]);
+    let call = Running::start(command(&["call", &server.url, "-d", "x"]));
+    let Server { mut running, url } = server;
+    // The program runs once another client is answered by a second worker.
+    vstp(&["ping", &url, "-n", "2", "-i", "100ms"]).ok();
+    running.signal(Signal::INT);
+    running.error_line("stopping");
+    running.signal(Signal::INT);
+    assert_eq!(running.end().code, 130);
+    drop(call);
+}
+
+#[cfg(unix)]
+#[test]
+fn sighup_reads_the_certificate_again() {
+    use rustix::process::Signal;
+    let folder = Folder::new();
+    let path = |name: &str| folder.path(name);
+    for ca in ["old", "new"] {
+        vstp(&["cert", "ca", "--out", &path(ca)]).ok();
+        let leaf = path(&format!("{ca}-leaf"));
+        vstp(&[
+            "cert",
+            "leaf",
+            "localhost",
+            "127.0.0.1",
+            "--ca",
+            &path(ca),
+            "--out",
+            &leaf,
+        ])
+        .ok();
+    }
+    let install = |from: &str| {
+        for end in ["pem", "key"] {
+            fs::copy(
+                path(&format!("{from}-leaf.{end}")),
+                path(&format!("server.{end}")),
+            )
+            .unwrap();
+        }
+    };
+    install("old");
+    let mut server = Server::start(&["--cert", &path("server.pem"), "--key", &path("server.key")]);
+    let url = server.url.clone();
+    let call = |ca: &str| {
+        vstp(&[
+            "call",
+            &url,
+            "-d",
+            "x",
+            "--cacert",
+            &path(&format!("{ca}.pem")),
+        ])
+    };
+    call("old").ok();
+    install("new");
+    server.running.signal(Signal::HUP);
+    server.running.error_line("read again");
+    call("new").ok();
+    call("old").failed(5, &["unknown issuer"]);
+    folder.file("server.pem", "broken");
+    server.running.signal(Signal::HUP);
+    server.running.error_line("the old certificate stays");
+    call("new").ok();
+}
+
+#[test]
+fn once_ends_with_the_first_client() {
+    for how in ["--dev", "--plaintext", "--udp"] {
+        let server = Server::start(&[how, "--once"]);
+        vstp(&["call", &server.url, "--plaintext", "-d", "x"]).ok();
+        let Server { running, .. } = server;
+        running.end().ok();
+    }
+}
+
+#[test]
+fn a_server_reports_in_json() {
+    let mut running = Running::start(command(&[
+        "server",
+        "127.0.0.1:0",
+        "--dev",
+        "--json",
+        "--once",
+    ]));
+    let line: serde_json::Value = serde_json::from_str(&running.line()).unwrap();
+    let url = line["url"].as_str().unwrap();
+    assert_eq!(
+        (&line["event"], &line["serves"]),
+        (&json!("listening"), &json!("echo"))
+    );
+    vstp(&["ping", url, "-n", "1"]).ok();
+    let events = running.end().ok().json();
+    assert_eq!(events[1]["event"], "stopped");
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let server = Server::start(&["--dev"]);
+    vstp(&["server", server.address(), "--dev"])
+        .failed(3, &["cannot listen on", "another program"]);
+    let udp = Server::start(&["--udp"]);
+    vstp(&["server", udp.address(), "--udp"]).failed(3, &["cannot listen on", "another program"]);
+}
+
+#[test]
+fn limits_hold() {
+    let server = Server::start(&["--dev", "--max-connections", "1"]);
+    let mut listener = Running::start(command(&["listen", &server.url]));
+    listener.error_line("connected to");
+    let ended = vstp(&["call", &server.url, "-d", "x", "--connect-timeout", "20s"]);
+    assert!([3, 5, 71].contains(&ended.code), "{ended:?}");
+    listener.kill();
+    let server = Server::start(&["--dev", "--max-frame-size", "2KiB"]);
+    let big = "x".repeat(4000);
+    let ended = vstp(&["call", &server.url, "-d", &big]);
+    ended.failed(2, &["over the limit"]);
+}
