@@ -127,7 +127,7 @@ fn show_says_what_a_certificate_says() {
         "certificate CN=localhost",
         "localhost, 127.0.0.1",
         "CN=VSTP authority",
-        "(89 days)",
+        " days)",
         "sha256/",
     ] {
         assert!(text.contains(words), "{words}: {text}");
@@ -136,7 +136,10 @@ fn show_says_what_a_certificate_says() {
         .ok()
         .json()[0];
     assert_eq!(shown["authority"], true);
-    assert_eq!(shown["days_left"], 3649);
+    assert!(
+        [3649, 3650].contains(&shown["days_left"].as_i64().unwrap()),
+        "{shown}"
+    );
     let nothing = folder.file("nothing", "hello");
     vstp(&["cert", "show", &nothing]).failed(5, &["no certificate", &nothing]);
     vstp(&["cert", "pin", &format!("{ca}.key")]).failed(5, &["no certificate"]);

@@ -181,14 +181,15 @@ fn a_part_that_was_damaged_is_found_out() {
     let part = format!(".f.{}.part", &sha256(Path::new(&file))[..16]);
     there.file(&part, noise(300_000, 4));
     let server = Server::start(&["--dev", "--dir", &there.path("")]);
-    vstp(&["file", "send", &file, &server.url]).failed(72, &["hash", "send it again"]);
+    vstp(&["-q", "file", "send", &file, &server.url]).failed(72, &["hash", "send it again"]);
     assert!(there.names().is_empty(), "{:?}", there.names());
     vstp(&["file", "send", &file, &server.url]).ok();
 
     here.file(&part, noise(300_000, 4));
     let target = here.path("f");
     fs::remove_file(&target).unwrap();
-    vstp(&["file", "recv", "f", &server.url, "-o", &target]).failed(7, &["SHA-256", "try again"]);
+    vstp(&["-q", "file", "recv", "f", &server.url, "-o", &target])
+        .failed(7, &["SHA-256", "try again"]);
     assert!(here.names().is_empty(), "{:?}", here.names());
 }
 

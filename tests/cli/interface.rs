@@ -80,7 +80,7 @@ fn wrong_arguments_end_with_2_and_say_which() {
     vstp(&["call", "vstp://a", "--cert", "c.pem"]).refused(&["--key"]);
     vstp(&["call", "vstp://a", "--insecure", "--cacert", "x"]).refused(&["--insecure"]);
     vstp(&["server", "--exec", "cat", "--dir", "."]).refused(&["--dir"]);
-    vstp(&["bench"]).refused(&["URL", "--local"]);
+    vstp(&["bench"]).failed(2, &["vstp server --bench", "--local"]);
 }
 
 #[test]

@@ -197,7 +197,7 @@ fn health_is_an_exit_code() {
             |more: &[&str]| vstp(&[&["health", &server.url, "--plaintext"], more].concat());
         assert!(health(&[]).ok().text().starts_with("healthy: "));
         assert_eq!(health(&["--json"]).ok().json()[0]["healthy"], true);
-        health(&["--within", "1ns"]).failed(9, &["unhealthy"]);
+        health(&["--within", "10us"]).failed(9, &["unhealthy"]);
     }
     let server = Server::start(&["--dev"]);
     vstp(&["health", &server.url, "--cert-days", "10000"]).failed(9, &["expires"]);

@@ -181,12 +181,17 @@ fn a_port_in_use_is_named() {
 
 #[test]
 fn limits_hold() {
-    let server = Server::start(&["--dev", "--max-connections", "1"]);
-    let mut listener = Running::start(command(&["listen", &server.url]));
-    listener.error_line("connected to");
-    let ended = vstp(&["call", &server.url, "-d", "x", "--connect-timeout", "20s"]);
-    assert!([3, 5, 71].contains(&ended.code), "{ended:?}");
-    listener.kill();
+    // One is served, another waits, or is turned away.
+    for (limit, codes, wait) in [
+        ("--max-connections", &[4][..], "500ms"),
+        ("--max-per-address", &[3, 5], "20s"),
+    ] {
+        let server = Server::start(&["--dev", limit, "1"]);
+        let mut listener = Running::start(command(&["listen", &server.url]));
+        listener.error_line("connected to");
+        let ended = vstp(&["call", &server.url, "-d", "x", "--connect-timeout", wait]);
+        assert!(codes.contains(&ended.code), "{limit}: {ended:?}");
+    }
     let server = Server::start(&["--dev", "--max-frame-size", "2KiB"]);
     let big = "x".repeat(4000);
     let ended = vstp(&["call", &server.url, "-d", &big]);

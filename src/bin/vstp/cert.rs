@@ -6,10 +6,12 @@ use crate::exit::{self, Failure};
 use crate::output::{self, Talk};
 use crate::x509::{self, Summary};
 use clap::{Args, Subcommand};
+use data_encoding::HEXLOWER;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use ring_digest::digest::{SHA256, digest};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -40,9 +42,9 @@ enum CertCommand {
         /// The beginning of the files' names
         #[arg(long, value_name = "FILE", default_value = "ca")]
         out: PathBuf,
-        /// The authority's name
-        #[arg(long, default_value = "VSTP authority")]
-        name: String,
+        /// The authority's name (default: VSTP authority, and a number that no other has)
+        #[arg(long)]
+        name: Option<String>,
         /// How long it is valid
         #[arg(long, value_name = "N", default_value_t = 3650, value_parser = clap::value_parser!(u32).range(1..=36500))]
         days: u32,
@@ -78,7 +80,7 @@ enum CertCommand {
 
 pub(crate) fn run(args: CertArgs, talk: Talk) -> Result<(), Failure> {
     match args.command {
-        CertCommand::Ca { out, name, days } => make_ca(&out, &name, days, talk),
+        CertCommand::Ca { out, name, days } => make_ca(&out, name, days, talk),
         CertCommand::Leaf {
             names,
             ca,
@@ -147,9 +149,12 @@ fn params(names: &[String], name: &str, days: u32) -> Result<CertificateParams, 
     Ok(params)
 }
 
-fn make_ca(out: &Path, name: &str, days: u32, talk: Talk) -> Result<(), Failure> {
+fn make_ca(out: &Path, name: Option<String>, days: u32, talk: Talk) -> Result<(), Failure> {
     let key = KeyPair::generate().map_err(failed)?;
-    let mut params = params(&[], name, days)?;
+    // Of two authorities with one name, a client that trusts one takes the other's certificates for forged.
+    let number = || HEXLOWER.encode(&digest(&SHA256, key.public_key_raw()).as_ref()[..4]);
+    let name = name.unwrap_or_else(|| format!("VSTP authority {}", number()));
+    let mut params = params(&[], &name, days)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let certificate = params.self_signed(&key).map_err(failed)?;

@@ -143,9 +143,13 @@ fn number(error: &VstpError) -> u8 {
         | VstpError::FrameTooLarge { .. }
         | VstpError::Datagram(_)
         | VstpError::Serialization(_) => USAGE,
-        VstpError::Config(config) if config.source().is_some() => LOCAL,
-        VstpError::Config(config) if config.setting == "tls" => TLS,
-        VstpError::Config(_) => USAGE,
+        VstpError::Config(config) => match config.source() {
+            Some(cause) if cause.is::<io::Error>() => LOCAL,
+            // Certificates, keys and what is wrong with them.
+            Some(_) => TLS,
+            None if config.setting == "tls" => TLS,
+            None => USAGE,
+        },
         VstpError::Cancelled => INTERRUPTED,
         _ => OTHER,
     }

@@ -98,7 +98,9 @@ impl Progress {
         );
         let room = width.saturating_sub(numbers.len() + self.label.chars().count() + 4);
         if room < 8 {
-            return format!("{}{numbers}", self.label);
+            // The last column of a terminal is left free: some begin a new line there.
+            let line = format!("{}{numbers}", self.label);
+            return line.chars().take(width.saturating_sub(1)).collect();
         }
         let bar = room.min(40);
         let full = (share.min(1.0) * bar as f64) as usize;

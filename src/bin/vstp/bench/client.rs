@@ -13,6 +13,10 @@ use vstp::error::{ClosedBy, VstpError};
 use vstp::net::clock;
 use vstp::proto::keys;
 
+/// How often the server is asked how much has arrived, at most, and how fast.
+const MAX_QUESTIONS: u32 = 50;
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(100);
+
 /// What all clients have done so far.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
@@ -93,12 +97,19 @@ fn push(link: &mut Link, plan: &Plan, shared: &Shared) -> Result<Seen, Failure> 
     }
     if let Link::Udp(link) = link {
         link.client.flush()?;
-        // The last datagrams may still be on their way, and may be overtaken by the question about them.
-        let _ = link.client.recv_timeout(Duration::from_millis(200));
     }
-    let question = Frame::data("").with_header(WANTS, "report");
-    let report = link.call(question, "report", plan.timeout, |_| ())?;
-    (seen.arrived, seen.arrived_bytes) = counted(&report)?;
+    // Over UDP the question overtakes what is still on its way, or in the hands of another worker over there.
+    let mut last = None;
+    for number in 0..MAX_QUESTIONS {
+        let question = Frame::data("").with_header(WANTS, "report");
+        let report = link.call(question, &format!("report-{number}"), plan.timeout, |_| ())?;
+        (seen.arrived, seen.arrived_bytes) = counted(&report)?;
+        let is_same = last.replace(seen.arrived) == Some(seen.arrived);
+        if seen.arrived >= seen.sent || (is_same && !plan.ack) {
+            break;
+        }
+        let _ = crossbeam_channel::after(BETWEEN_QUESTIONS).recv();
+    }
     Ok(seen)
 }
 

@@ -41,11 +41,7 @@ Round trips (--mode call) work with every server that echoes. Payload is counted
 #[command(after_help = EXAMPLES)]
 pub(crate) struct BenchArgs {
     /// The server: `vstp server --bench`
-    #[arg(
-        value_name = "URL",
-        env = "VSTP_URL",
-        required_unless_present = "local"
-    )]
+    #[arg(value_name = "URL", env = "VSTP_URL")]
     url: Option<Url>,
     /// Start a server here, and measure TLS, TCP and UDP one after the other
     #[arg(long)]
@@ -108,11 +104,8 @@ pub(crate) fn run(args: BenchArgs, talk: Talk) -> Result<(), Failure> {
     }
     let events = signals::listen(false)?;
     if !args.local {
-        // clap asks for one of the two.
-        let url = args
-            .url
-            .clone()
-            .ok_or_else(|| Failure::usage("URL or --local"))?;
+        let which = || Failure::usage("name a server (vstp server --bench), or use --local");
+        let url = args.url.clone().ok_or_else(which)?;
         return measure(&url, &args, &args.connect, &events, talk);
     }
     if args.url.is_some() {

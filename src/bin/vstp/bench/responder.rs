@@ -30,35 +30,55 @@ const MAX_SESSIONS: usize = 4096;
 struct Count {
     messages: u64,
     bytes: u64,
+    /// When its session began, among all.
+    begun: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    sessions: HashMap<u128, Count>,
+    begun: u64,
+}
+
+impl Counts {
+    fn add(&mut self, session: u128, bytes: u64) {
+        if self.sessions.len() >= MAX_SESSIONS && !self.sessions.contains_key(&session) {
+            // Nobody says when a session ends; the oldest has ended most probably.
+            let oldest = self.sessions.iter().min_by_key(|(_, count)| count.begun);
+            if let Some(session) = oldest.map(|(session, _)| *session) {
+                self.sessions.remove(&session);
+            }
+        }
+        let count = self.sessions.entry(session).or_insert_with(|| {
+            self.begun += 1;
+            Count {
+                begun: self.begun,
+                ..Count::default()
+            }
+        });
+        count.messages += 1;
+        count.bytes += bytes;
+    }
+
+    fn of(&self, session: u128) -> Count {
+        self.sessions.get(&session).copied().unwrap_or_default()
+    }
 }
 
 pub(crate) fn handler() -> Handler {
-    let counts: Mutex<HashMap<u128, Count>> = Mutex::default();
+    let counts: Mutex<Counts> = Mutex::default();
     Arc::new(move |peer: &Peer<'_>, frame: Frame| {
         let counts = || counts.lock().unwrap_or_else(PoisonError::into_inner);
         match frame.header_str(WANTS) {
             Some("sink") => {
-                let mut counts = counts();
-                if counts.len() >= MAX_SESSIONS && !counts.contains_key(&peer.session_id()) {
-                    return busy().into_reply();
-                }
-                let count = counts.entry(peer.session_id()).or_default();
-                count.messages += 1;
-                count.bytes += frame.payload.len() as u64;
+                counts().add(peer.session_id(), frame.payload.len() as u64);
                 None::<Frame>.into_reply()
             }
-            Some("report") => {
-                let count = counts().remove(&peer.session_id()).unwrap_or_default();
-                report(count).into_reply()
-            }
+            Some("report") => report(counts().of(peer.session_id())).into_reply(),
             Some("source") => source(peer, &frame).into_reply(),
             _ => Frame::data(frame.payload).into_reply(),
         }
     })
-}
-
-fn busy() -> Result<Frame, HandlerError> {
-    Err(HandlerError::new(ErrorCode::Busy, "too many benchmarks"))
 }
 
 fn report(count: Count) -> Frame {

@@ -23,7 +23,7 @@ use vstp::{Frame, VstpTcpServer, VstpUdpServer};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitArgs {
-    /// Connections at once (over UDP: sessions)
+    /// Connections at once, further clients wait (over UDP: sessions)
     #[arg(
         long,
         value_name = "N",
@@ -31,7 +31,7 @@ pub(crate) struct LimitArgs {
         default_value_t = 1024
     )]
     pub(crate) max_connections: usize,
-    /// Of these from one address
+    /// Of these from one address, further ones are turned away
     #[arg(
         long,
         value_name = "N",
