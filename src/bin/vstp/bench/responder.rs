@@ -89,7 +89,7 @@ fn report(count: Count) -> Frame {
 }
 
 /// Sends for as long as the client wants.
-fn source(peer: &Peer<'_>, request: &Frame) -> Result<Frame, HandlerError> {
+fn source(peer: &Peer<'_>, request: &Frame) -> Result<Option<Frame>, HandlerError> {
     let number = |key: &str| request.header_str(key)?.parse::<u64>().ok();
     let bad = || HandlerError::new(ErrorCode::BadRequest, "bench-ms and bench-size are missing");
     let time = Duration::from_millis(number(TIME).ok_or_else(bad)?).min(MAX_TIME);
@@ -118,9 +118,15 @@ fn source(peer: &Peer<'_>, request: &Frame) -> Result<Frame, HandlerError> {
             pace.wait(size);
         }
     }
-    let answer = report(count);
-    Ok(match request.header(keys::CORRELATION_ID) {
-        Some(id) => answer.with_header(keys::CORRELATION_ID, id),
-        None => answer,
-    })
+    let answer = match request.header(keys::CORRELATION_ID) {
+        Some(id) => report(count).with_header(keys::CORRELATION_ID, id),
+        None => report(count),
+    };
+    let Some(sender) = sender else {
+        return Ok(Some(answer));
+    };
+    // Behind the messages, which wait in the sender's queue; an answer would overtake them.
+    let sent = sender.send(answer);
+    sent.map_err(|refused| failed(refused.error))?;
+    Ok(None)
 }
