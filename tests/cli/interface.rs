@@ -188,15 +188,16 @@ fn the_wrong_protocol_is_named() {
 #[test]
 fn a_reader_that_went_away_is_success() {
     let server = Server::start(&["--dev"]);
-    let mut command = command(&["call", &server.url, "-d", "x", "--repeat", "1000"]);
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
-    let child = command
+    // More answers than fit into a pipe, so that it does write after the reader has gone.
+    let mut command = command(&["call", &server.url, "-d", &"x".repeat(100_000), "--repeat", "20"]);
+    let mut child = command
         .stdin(Stdio::null())
-        .stdout(writer)
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .spawn();
-    let output = child.unwrap().wait_with_output().unwrap();
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
 }
