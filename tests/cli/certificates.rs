@@ -77,6 +77,23 @@ fn an_own_authority_is_trusted_when_it_is_named() {
 }
 
 #[test]
+fn secrets_for_wireshark_are_written_when_asked() {
+    let folder = Folder::new();
+    let [ca, server, _] = authority(&folder);
+    let (cert, key) = pair(&server);
+    let (ours, theirs) = (folder.path("client.log"), folder.path("server.log"));
+    let server = Server::start(&["--cert", &cert, "--key", &key, "--keylog", &theirs]);
+    let ca = format!("{ca}.pem");
+    let call = |more: &[&str]| vstp(&[&["call", &server.url, "-d", "x"], more].concat());
+    call(&["--cacert", &ca, "--keylog", &ours]).ok();
+    for file in [ours, theirs] {
+        let text = std::fs::read_to_string(file).unwrap();
+        assert!(text.contains("CLIENT_TRAFFIC_SECRET_0 "), "{text}");
+    }
+    call(&["--keylog", "x"]).failed(2, &["--cacert"]);
+}
+
+#[test]
 fn a_pin_is_a_key_and_not_an_authority() {
     let folder = Folder::new();
     let [ca, server, _] = authority(&folder);

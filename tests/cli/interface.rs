@@ -189,7 +189,14 @@ fn the_wrong_protocol_is_named() {
 fn a_reader_that_went_away_is_success() {
     let server = Server::start(&["--dev"]);
     // More answers than fit into a pipe, so that it does write after the reader has gone.
-    let mut command = command(&["call", &server.url, "-d", &"x".repeat(100_000), "--repeat", "20"]);
+    let mut command = command(&[
+        "call",
+        &server.url,
+        "-d",
+        &"x".repeat(100_000),
+        "--repeat",
+        "20",
+    ]);
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

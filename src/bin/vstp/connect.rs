@@ -38,6 +38,9 @@ pub(crate) struct ConnectArgs {
     /// Accept any certificate; everybody on the way can read and change everything
     #[arg(long, env = "VSTP_INSECURE", value_parser = FalseyValueParser::new(), conflicts_with_all = ["cacert", "pin"])]
     pub(crate) insecure: bool,
+    /// Append the secrets of TLS to this file, for Wireshark: whoever reads it can read everything
+    #[arg(long, value_name = "FILE", env = "VSTP_KEYLOG")]
+    pub(crate) keylog: Option<PathBuf>,
     /// Agree to vstp+tcp://, which everybody on the way can read and change
     #[arg(long, env = "VSTP_PLAINTEXT", value_parser = FalseyValueParser::new())]
     pub(crate) plaintext: bool,
@@ -82,6 +85,7 @@ impl ConnectArgs {
             ("--pin", !self.pin.is_empty()),
             ("--server-name", self.server_name.is_some()),
             ("--insecure", self.insecure),
+            ("--keylog", self.keylog.is_some()),
         ];
         if url.scheme != Scheme::Tls {
             if let Some((flag, _)) = tls_flag.iter().find(|(_, given)| *given) {
@@ -104,6 +108,11 @@ impl ConnectArgs {
         let says_whom = self.cacert.is_some() || !self.pin.is_empty() || self.insecure;
         let is_plain = self.cert.is_none() && self.server_name.is_none();
         if !says_whom && is_plain && url.address.is_loopback() {
+            if self.keylog.is_some() {
+                return Err(Failure::usage(
+                    "--keylog does not go with the certificates for development; name an authority with --cacert",
+                ));
+            }
             return dev::client().map_err(|error| {
                 Failure::from(error).while_doing("no authority is named with --cacert")
             });
@@ -123,6 +132,9 @@ impl ConnectArgs {
         }
         if let Some(name) = &self.server_name {
             builder = builder.server_name(name);
+        }
+        if let Some(path) = &self.keylog {
+            builder = builder.danger_key_log(path);
         }
         if self.insecure {
             builder = builder.danger_accept_invalid_certs();

@@ -138,6 +138,7 @@ fn as_server(
         cert: args.connect.cert,
         key: args.connect.key,
         client_ca: args.client_ca,
+        keylog: args.connect.keylog,
         dev: args.dev,
         plaintext: args.connect.plaintext,
         udp: args.udp,

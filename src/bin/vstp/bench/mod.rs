@@ -132,6 +132,7 @@ fn local(scheme: Scheme) -> Result<(Running, Url), Failure> {
         cert: None,
         key: None,
         client_ca: None,
+        keylog: None,
         dev: scheme == Scheme::Tls,
         plaintext: scheme == Scheme::Tcp,
         udp: scheme == Scheme::Udp,

@@ -69,6 +69,7 @@ pub(crate) struct Binding {
     pub(crate) cert: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
     pub(crate) client_ca: Option<PathBuf>,
+    pub(crate) keylog: Option<PathBuf>,
     pub(crate) dev: bool,
     pub(crate) plaintext: bool,
     pub(crate) udp: bool,
@@ -150,6 +151,9 @@ impl Binding {
         if let Some(path) = &self.client_ca {
             readable(path)?;
             builder = builder.client_auth(ClientAuth::Required(Roots::pem_file(path)?));
+        }
+        if let Some(path) = &self.keylog {
+            builder = builder.danger_key_log(path);
         }
         Ok(builder.build()?)
     }

@@ -70,6 +70,9 @@ pub(crate) struct ServerArgs {
     /// Accept only clients with a certificate of these authorities (PEM)
     #[arg(long, value_name = "FILE", env = "VSTP_CLIENT_CA", requires = "cert")]
     client_ca: Option<PathBuf>,
+    /// Append the secrets of TLS to this file, for Wireshark: whoever reads it can read everything
+    #[arg(long, value_name = "FILE", env = "VSTP_KEYLOG", requires = "cert")]
+    keylog: Option<PathBuf>,
     /// A certificate for this machine made on the spot, which clients of the same user trust
     #[arg(long)]
     dev: bool,
@@ -118,6 +121,7 @@ pub(crate) fn run(args: ServerArgs, talk: Talk) -> Result<(), Failure> {
         cert: args.cert,
         key: args.key,
         client_ca: args.client_ca,
+        keylog: args.keylog,
         dev: args.dev,
         plaintext: args.plaintext,
         udp: args.udp,
