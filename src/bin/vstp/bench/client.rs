@@ -2,8 +2,8 @@
 
 use super::histogram::Histogram;
 use super::pace::Pace;
+use super::plan::{Mode, Plan};
 use super::responder::{BYTES, COUNT, RATE, SIZE, TIME, WANTS};
-use super::{Mode, Plan};
 use crate::exit::Failure;
 use crate::link::{Link, Received};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

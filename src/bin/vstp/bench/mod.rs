@@ -3,6 +3,7 @@
 mod client;
 mod histogram;
 mod pace;
+mod plan;
 mod responder;
 
 pub(crate) use responder::handler;
@@ -15,9 +16,10 @@ use crate::server::{Binding, LimitArgs, Running};
 use crate::signals::{self, Event};
 use crate::units::{self, millis, show_bits, show_bytes};
 use crate::url::{Scheme, Url};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use client::{Seen, Shared};
 use crossbeam_channel::Receiver;
+use plan::{Mode, Plan};
 use serde_json::json;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -72,26 +74,6 @@ pub(crate) struct BenchArgs {
     json: bool,
     #[command(flatten)]
     connect: ConnectArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Mode {
-    /// Request and answer, one after the other
-    Call,
-    /// Messages in one direction
-    Stream,
-}
-
-/// What every client does.
-#[derive(Debug, Clone, Copy)]
-struct Plan {
-    mode: Mode,
-    reverse: bool,
-    size: usize,
-    time: Duration,
-    rate: Option<u64>,
-    ack: bool,
-    timeout: Duration,
 }
 
 const DEFAULT_UDP_RATE: u64 = 10_000_000;

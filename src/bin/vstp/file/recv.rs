@@ -1,13 +1,15 @@
 //! `vstp file recv`: ask what the file is, fetch what is missing, check it, give it its name.
 
+use super::common::{Asking, CommonArgs};
 use super::part::{Part, PartError};
 use super::protocol::{self, PIECE_LEN, Sha256, WINDOW};
-use super::{Asking, RecvArgs};
 use crate::exit::{self, Failure};
 use crate::link::{Link, Received};
 use crate::output::{self, Talk};
 use crate::progress::Progress;
 use crate::units::{millis, show_bytes};
+use crate::url::Url;
+use clap::Args;
 use serde_json::json;
 use std::collections::HashMap;
 use std::fs::File;
@@ -19,6 +21,23 @@ use vstp::net::clock;
 use vstp::proto::keys;
 
 const HASH_STEP: u64 = 32 * 1024 * 1024;
+
+#[derive(Debug, Args)]
+pub(super) struct RecvArgs {
+    /// The name over there
+    name: String,
+    /// The server
+    #[arg(value_name = "URL", env = "VSTP_URL")]
+    url: Url,
+    /// Where to (default: the same name in this folder)
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Replace a file that is there
+    #[arg(long)]
+    overwrite: bool,
+    #[command(flatten)]
+    common: CommonArgs,
+}
 
 pub(super) fn run(args: &RecvArgs, talk: Talk) -> Result<(), Failure> {
     protocol::check_name(&args.name).map_err(Failure::usage)?;

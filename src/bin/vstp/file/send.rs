@@ -1,16 +1,19 @@
 //! `vstp file send`: hash, ask what is there, send the rest, let it be checked.
 
+use super::common::{Asking, CommonArgs};
 use super::part::Hashing;
 use super::protocol::{self, PIECE_LEN, Sha256, WINDOW};
-use super::{Asking, SendArgs};
 use crate::exit::{self, Failure};
 use crate::link::{Link, Received};
 use crate::output::{self, Talk};
 use crate::progress::Progress;
 use crate::units::{millis, show_bytes};
+use crate::url::Url;
+use clap::Args;
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::path::PathBuf;
 use vstp::Frame;
 use vstp::error::{ClosedBy, TimeoutKind, VstpError};
 use vstp::net::clock;
@@ -18,6 +21,20 @@ use vstp::proto::keys;
 
 /// Between two looks at the progress of hashing.
 const HASH_STEP: u64 = 32 * 1024 * 1024;
+
+#[derive(Debug, Args)]
+pub(super) struct SendArgs {
+    /// The file
+    file: PathBuf,
+    /// The server
+    #[arg(value_name = "URL", env = "VSTP_URL")]
+    url: Url,
+    /// The name over there (default: the file's own)
+    #[arg(long)]
+    name: Option<String>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
 
 pub(super) fn run(args: &SendArgs, talk: Talk) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::file(&args.file, &error);

@@ -3,7 +3,7 @@
 //! Not a general dissector: of the layers below, what finds the payload and nothing else is looked at. IP fragments are
 //! left out. Every length is checked against what is there; a packet that lies is skipped.
 
-use super::input::Flow;
+use super::flow::Flow;
 use crate::exit::{self, Failure};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

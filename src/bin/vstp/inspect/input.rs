@@ -1,6 +1,7 @@
 //! What `vstp inspect` is given: bytes, bytes written in hexadecimal, or a capture.
 
 use super::capture;
+use super::flow::Flow;
 use crate::exit::{self, Failure};
 use clap::ValueEnum;
 use data_encoding::HEXLOWER_PERMISSIVE;
@@ -16,16 +17,6 @@ pub(super) enum Format {
     Bin,
     /// A capture of tcpdump or Wireshark: pcap or pcapng
     Pcap,
-}
-
-/// Bytes that were sent together in one direction.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Flow {
-    /// Where they come from; empty for bytes without a network.
-    pub(super) title: String,
-    pub(super) bytes: Vec<u8>,
-    /// Whether nothing can follow: a datagram, or all of a file.
-    pub(super) is_datagram: bool,
 }
 
 pub(super) fn read(bytes: Vec<u8>, format: Format) -> Result<Vec<Flow>, Failure> {

@@ -2,6 +2,7 @@
 
 mod anatomy;
 mod capture;
+mod flow;
 mod input;
 mod repair;
 
@@ -12,7 +13,8 @@ use crate::output::{self, Talk, paint};
 use crate::units;
 use anatomy::{Anatomy, Fault, dissect};
 use clap::Args;
-use input::{Flow, Format};
+use flow::Flow;
+use input::Format;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs;
