@@ -6,6 +6,7 @@ mod answers;
 mod basics;
 mod idle;
 mod limits;
+mod metrics;
 mod openssl;
 mod relay;
 mod shutdown;
