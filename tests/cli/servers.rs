@@ -3,6 +3,8 @@
 use crate::util::{Folder, Running, Server, command, vstp, vstp_with};
 use serde_json::json;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 #[test]
 fn a_program_answers() {
@@ -168,6 +170,36 @@ fn a_server_reports_in_json() {
     vstp(&["ping", url, "-n", "1"]).ok();
     let events = running.end().ok().json();
     assert_eq!(events[1]["event"], "stopped");
+}
+
+#[test]
+fn metrics_are_there_for_prometheus() {
+    for how in ["--dev", "--udp"] {
+        let mut server = Server::start(&[how, "--metrics", "127.0.0.1:0"]);
+        let line = server.running.error_line("metrics at http://");
+        let address = line
+            .split("http://")
+            .nth(1)
+            .unwrap()
+            .strip_suffix("/metrics")
+            .unwrap()
+            .to_owned();
+        vstp(&["call", &server.url, "-d", "x"]).ok();
+        let mut http = TcpStream::connect(&address).unwrap();
+        http.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        http.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        let counted = answer.lines().any(|line| {
+            line.starts_with("vstp_frames_total{")
+                && line.contains("\"data\"")
+                && !line.ends_with(" 0")
+        });
+        assert!(counted, "{answer}");
+        vstp(&["server", "127.0.0.1:0", how, "--metrics", &address])
+            .failed(3, &["metrics", "another program"]);
+    }
 }
 
 #[test]

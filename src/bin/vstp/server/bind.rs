@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use vstp::error::VstpError;
 use vstp::net::Address;
+use vstp::net::Meter;
 use vstp::net::tcp::TcpConfig;
 use vstp::net::tls::{ClientAuth, Roots, TlsServerConfig, dev};
 use vstp::net::udp::UdpConfig;
@@ -237,6 +238,14 @@ impl Running {
         match self {
             Self::Tcp(handle, _) => handle.local_addr(),
             Self::Udp(handle) => handle.local_addr(),
+        }
+    }
+
+    /// What it counts.
+    pub(crate) fn meter(&self) -> &Meter {
+        match self {
+            Self::Tcp(handle, _) => handle.meter(),
+            Self::Udp(handle) => handle.meter(),
         }
     }
 

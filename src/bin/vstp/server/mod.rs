@@ -21,7 +21,7 @@ use std::time::Duration;
 use vstp::Frame;
 use vstp::net::Address;
 use vstp::proto::keys;
-use vstp::serve::IntoReply;
+use vstp::serve::{IntoReply, MetricsServer};
 use vstp::wire::DEFAULT_MAX_FRAME_SIZE;
 
 const EXAMPLES: &str = "\
@@ -30,6 +30,7 @@ Examples:
   vstp server 0.0.0.0:6969 --cert c.pem --key k.pem  echo, with a certificate of your own
   vstp server --dev --exec 'tr a-z A-Z'              the answer is what a program prints
   vstp server --dev --dir ./files                    files for `vstp file send` and `vstp file recv`
+  vstp server --dev --metrics 127.0.0.1:9464         numbers for Prometheus
   vstp server --udp --bench                          the other side of `vstp bench`
 
 The address is printed on stdout when the server listens; with port 0 the system chooses the port.
@@ -82,6 +83,9 @@ pub(crate) struct ServerArgs {
     /// UDP, in plaintext
     #[arg(long)]
     udp: bool,
+    /// Answer GET /metrics here, for Prometheus; in plaintext, so keep it on a loopback or private address
+    #[arg(long, value_name = "ADDR", env = "VSTP_METRICS", value_parser = address)]
+    metrics: Option<Address>,
     /// End when the first client has come and gone
     #[arg(long)]
     once: bool,
@@ -130,8 +134,20 @@ pub(crate) fn run(args: ServerArgs, talk: Talk) -> Result<(), Failure> {
     let events = signals::listen(true)?;
     let running = binding.start(handler)?;
     let url = format!("{}://{}", binding.scheme(), running.local_addr());
+    let metrics = args
+        .metrics
+        .map(|address| serve_metrics(&address, &running));
+    let metrics = metrics.transpose()?;
+    let metrics_url = metrics
+        .as_ref()
+        .map(|metrics| format!("http://{}/metrics", metrics.local_addr()));
+    if let Some(url) = &metrics_url {
+        talk.say(format!("vstp: metrics at {url}"));
+    }
     if args.json {
-        output::json(json!({"event": "listening", "url": url, "serves": what}))?;
+        output::json(json!({
+            "event": "listening", "url": url, "serves": what, "metrics": metrics_url,
+        }))?;
     } else {
         output::line(format!(
             "listening on {url} ({}, {what})",
@@ -157,6 +173,13 @@ pub(crate) fn run(args: ServerArgs, talk: Talk) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+fn serve_metrics(address: &Address, running: &Running) -> Result<MetricsServer, Failure> {
+    let meter = running.meter().clone();
+    MetricsServer::bind(address, move || meter.render_prometheus()).map_err(|error| {
+        Failure::from(error).while_doing(format_args!("cannot serve metrics on {address}"))
+    })
 }
 
 /// The same message, without what belonged to its first way: the wish for an acknowledgement.
