@@ -203,6 +203,32 @@ fn metrics_are_there_for_prometheus() {
 }
 
 #[test]
+fn messages_are_compressed_when_both_sides_ask_for_it() {
+    let text = "the same again ".repeat(10_000);
+    for how in ["--dev", "--plaintext", "--udp"] {
+        for (ours, theirs) in [(true, true), (true, false), (false, true)] {
+            let server =
+                Server::start(&[&[how][..], if theirs { &["--compress"] } else { &[] }].concat());
+            let flags: &[&str] = if ours {
+                &["--plaintext", "--compress"]
+            } else {
+                &["--plaintext"]
+            };
+            let call = [&["call", &server.url, "--raw", "-d", &text], flags].concat();
+            assert_eq!(vstp(&call).ok().text(), text);
+            let ping = [&["ping", &server.url, "-n", "1", "--json"], flags].concat();
+            let features = &vstp(&ping).ok().json()[0]["features"];
+            let expected = if ours && theirs && how != "--udp" {
+                json!(["gzip"])
+            } else {
+                json!([])
+            };
+            assert_eq!(features, &expected, "{how} {ours} {theirs}");
+        }
+    }
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let server = Server::start(&["--dev"]);
     vstp(&["server", server.address(), "--dev"])

@@ -4,6 +4,8 @@
 
 mod answers;
 mod basics;
+mod compression;
+mod extensions;
 mod idle;
 mod limits;
 mod metrics;

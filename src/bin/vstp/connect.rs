@@ -12,6 +12,7 @@ use clap::builder::FalseyValueParser;
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use vstp::ext::CompressionConfig;
 use vstp::net::tcp::TcpConfig;
 use vstp::net::tls::{TlsClientConfig, dev};
 use vstp::net::udp::UdpConfig;
@@ -44,6 +45,9 @@ pub(crate) struct ConnectArgs {
     /// Agree to vstp+tcp://, which everybody on the way can read and change
     #[arg(long, env = "VSTP_PLAINTEXT", value_parser = FalseyValueParser::new())]
     pub(crate) plaintext: bool,
+    /// Send messages as gzip where that makes them smaller and the server has it too
+    #[arg(long, env = "VSTP_COMPRESS", value_parser = FalseyValueParser::new())]
+    pub(crate) compress: bool,
     /// Longest time to connect, and as long again for the handshake
     #[arg(long, value_name = "TIME", env = "VSTP_CONNECT_TIMEOUT", default_value = "10s", value_parser = units::duration)]
     pub(crate) connect_timeout: Duration,
@@ -147,6 +151,10 @@ impl ConnectArgs {
             .connect_timeout(self.connect_timeout)
             .handshake_timeout(self.connect_timeout)
             .call_timeout(self.timeout);
+        let config = match self.compress {
+            true => config.compression(CompressionConfig::default()),
+            false => config,
+        };
         match self.max_frame_size {
             Some(len) => config.max_frame_size(len),
             None => config,
@@ -157,6 +165,10 @@ impl ConnectArgs {
         let config = UdpConfig::default()
             .handshake_timeout(self.connect_timeout)
             .delivery_timeout(self.timeout);
+        let config = match self.compress {
+            true => config.compression(CompressionConfig::default()),
+            false => config,
+        };
         match self.max_frame_size {
             Some(len) => config.max_frame_size(len),
             None => config,

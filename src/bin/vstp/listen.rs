@@ -142,6 +142,7 @@ fn as_server(
         dev: args.dev,
         plaintext: args.connect.plaintext,
         udp: args.udp,
+        compress: args.connect.compress,
         limits: LimitArgs {
             max_frame_size: args.connect.max_frame_size,
             ..LimitArgs::default()

@@ -100,6 +100,16 @@ impl Probe {
         }
     }
 
+    /// What both sides can do; nothing is known of it without a session.
+    fn features(&self) -> Vec<String> {
+        let features = match self {
+            Self::Tcp(Link::Tcp(client)) => client.features().to_string(),
+            Self::Tcp(Link::Udp(_)) | Self::Udp(_) => String::new(),
+        };
+        let names = features.split(',').filter(|name| !name.is_empty());
+        names.map(str::to_owned).collect()
+    }
+
     /// The server's certificate chain, its own first.
     pub(crate) fn chain(&self) -> Result<Vec<Summary>, Failure> {
         let tls = match self {
@@ -202,6 +212,7 @@ fn introduce(probe: &Probe, args: &PingArgs, talk: Talk) -> Result<(), Failure> 
             "event": "connected",
             "url": args.url.to_string(),
             "peer": peer,
+            "features": probe.features(),
             "tls": tls.map(|tls| json!({
                 "version": tls.version, "cipher_suite": tls.cipher_suite, "alpn": tls.alpn,
             })),

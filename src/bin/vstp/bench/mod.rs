@@ -96,7 +96,7 @@ pub(crate) fn run(args: BenchArgs, talk: Talk) -> Result<(), Failure> {
         ));
     }
     for scheme in [Scheme::Tls, Scheme::Tcp, Scheme::Udp] {
-        let (running, url) = local(scheme)?;
+        let (running, url) = local(scheme, &args.connect)?;
         let mut connect = args.connect.clone();
         connect.plaintext = true;
         let result = measure(&url, &args, &connect, &events, talk);
@@ -107,7 +107,7 @@ pub(crate) fn run(args: BenchArgs, talk: Talk) -> Result<(), Failure> {
 }
 
 /// A server in this process, on a port that is free.
-fn local(scheme: Scheme) -> Result<(Running, Url), Failure> {
+fn local(scheme: Scheme, connect: &ConnectArgs) -> Result<(Running, Url), Failure> {
     let loopback = "127.0.0.1:0".parse()?;
     let binding = Binding {
         address: loopback,
@@ -118,6 +118,7 @@ fn local(scheme: Scheme) -> Result<(Running, Url), Failure> {
         dev: scheme == Scheme::Tls,
         plaintext: scheme == Scheme::Tcp,
         udp: scheme == Scheme::Udp,
+        compress: connect.compress,
         limits: LimitArgs {
             max_per_address: 1024,
             ..LimitArgs::default()

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use vstp::error::VstpError;
+use vstp::ext::CompressionConfig;
 use vstp::net::Address;
 use vstp::net::Meter;
 use vstp::net::tcp::TcpConfig;
@@ -74,6 +75,7 @@ pub(crate) struct Binding {
     pub(crate) dev: bool,
     pub(crate) plaintext: bool,
     pub(crate) udp: bool,
+    pub(crate) compress: bool,
     pub(crate) limits: LimitArgs,
 }
 
@@ -168,6 +170,9 @@ impl Binding {
         if let Some(len) = limits.max_frame_size {
             tcp = tcp.max_frame_size(len);
         }
+        if self.compress {
+            tcp = tcp.compression(CompressionConfig::default());
+        }
         ServerConfig::default()
             .tcp(tcp)
             .max_connections(limits.max_connections)
@@ -180,6 +185,10 @@ impl Binding {
             .max_sessions(limits.max_connections)
             .max_sessions_per_address(limits.max_per_address)
             .ping_interval(limits.idle_timeout / 4);
+        let config = match self.compress {
+            true => config.compression(CompressionConfig::default()),
+            false => config,
+        };
         match limits.max_frame_size {
             Some(len) => config.max_frame_size(len),
             None => config,

@@ -83,6 +83,9 @@ pub(crate) struct ServerArgs {
     /// UDP, in plaintext
     #[arg(long)]
     udp: bool,
+    /// Send messages as gzip where that makes them smaller and the client has it too
+    #[arg(long, env = "VSTP_COMPRESS", value_parser = FalseyValueParser::new())]
+    compress: bool,
     /// Answer GET /metrics here, for Prometheus; in plaintext, so keep it on a loopback or private address
     #[arg(long, value_name = "ADDR", env = "VSTP_METRICS", value_parser = address)]
     metrics: Option<Address>,
@@ -129,6 +132,7 @@ pub(crate) fn run(args: ServerArgs, talk: Talk) -> Result<(), Failure> {
         dev: args.dev,
         plaintext: args.plaintext,
         udp: args.udp,
+        compress: args.compress,
         limits: args.limits,
     };
     let events = signals::listen(true)?;
