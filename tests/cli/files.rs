@@ -74,27 +74,34 @@ fn files_of_all_sizes_go_there_and_back() {
     }
 }
 
-/// Waits until a part in the folder has so many bytes.
-fn part_of(folder: &Folder, len: u64) -> u64 {
+/// The bytes of the part in the folder.
+fn part_len(folder: &Folder) -> u64 {
+    let names = folder.names();
+    let part = names.iter().find(|name| name.ends_with(".part"));
+    part.map_or(0, |name| {
+        fs::metadata(folder.path(name)).map_or(0, |m| m.len())
+    })
+}
+
+/// Runs a transfer into this folder and kills it in the middle. A machine may be so busy that the transfer is over
+/// before we look again; then it is done once more.
+fn kill_in_the_middle(folder: &Folder, name: &str, len: u64, args: &[&str]) {
     let until = clock::now() + LONG;
-    loop {
-        let part = folder
-            .names()
-            .into_iter()
-            .find(|name| name.ends_with(".part"));
-        let there = part.map_or(0, |name| {
-            fs::metadata(folder.path(&name)).map_or(0, |m| m.len())
-        });
-        if there >= len {
-            return there;
+    let is_complete = || folder.0.join(name).exists();
+    while clock::now() < until {
+        let mut client = Running::start(command(args));
+        while part_len(folder) < len / 8 && !is_complete() {
+            assert!(clock::now() < until, "no progress: {:?}", folder.names());
+            std::thread::yield_now();
         }
-        assert!(
-            clock::now() < until,
-            "no part has {len} bytes: {:?}",
-            folder.names()
-        );
-        std::thread::yield_now();
+        client.kill();
+        if !is_complete() {
+            assert!(part_len(folder) > 0, "{:?}", folder.names());
+            return;
+        }
+        fs::remove_file(folder.0.join(name)).unwrap();
     }
+    panic!("it was always over before it was killed");
 }
 
 #[test]
@@ -105,18 +112,13 @@ fn a_killed_upload_goes_on_where_it_was() {
         let len = fs::metadata(&file).unwrap().len();
         let mut server = Server::start(&[how, "--dir", &there.path("")]);
         let args = ["file", "send", &file, &server.url, "--plaintext"];
-        let mut client = Running::start(command(&args));
-        part_of(&there, len / 8);
-        client.kill();
-        assert!(
-            !there.names().contains(&"large".to_owned()),
-            "no half file under the final name"
-        );
+        kill_in_the_middle(&there, "large", len, &args);
 
         // The server is killed as well, and another one finds what was left.
         server.running.kill();
-        let left = part_of(&there, len / 8);
-        assert!(left < len, "{left} of {len}");
+        let left = part_len(&there);
+        assert!(0 < left && left < len, "{left} of {len}");
+        assert_eq!(there.names().len(), 1, "no half file under the final name");
         let server = Server::start(&[how, "--dir", &there.path("")]);
         let args = ["file", "send", &file, &server.url, "--plaintext", "--json"];
         let sent = vstp(&args).ok().json();
@@ -144,14 +146,9 @@ fn a_killed_download_goes_on_where_it_was() {
             &target,
             "--json",
         ];
-        let mut client = Running::start(command(&args));
-        part_of(&here, len / 8);
-        client.kill();
-        let left = part_of(&here, len / 8);
-        assert!(
-            left < len && !Path::new(&target).exists(),
-            "{left} of {len}"
-        );
+        kill_in_the_middle(&here, "copy", len, &args);
+        let left = part_len(&here);
+        assert!(left < len, "{left} of {len}");
         assert_eq!(vstp(&args).ok().json()[0]["received"], len - left);
         assert_eq!(sha256(Path::new(&target)), sha256(Path::new(&file)));
         assert_eq!(here.names(), ["copy"]);
@@ -159,14 +156,12 @@ fn a_killed_download_goes_on_where_it_was() {
 }
 
 #[test]
-fn another_client_takes_over_a_dead_ones_upload() {
+fn the_upload_of_a_dead_client_is_taken_over() {
     let (here, there) = (Folder::new(), Folder::new());
     let file = large(&here);
     let len = fs::metadata(&file).unwrap().len();
     let server = Server::start(&["--dev", "--dir", &there.path("")]);
-    let mut client = Running::start(command(&["file", "send", &file, &server.url]));
-    part_of(&there, len / 8);
-    client.kill();
+    kill_in_the_middle(&there, "large", len, &["file", "send", &file, &server.url]);
     let sent = vstp(&["file", "send", &file, &server.url, "--json"])
         .ok()
         .json();

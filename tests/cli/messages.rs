@@ -1,8 +1,9 @@
 //! send, listen, call, ping and health, over each transport.
 
-use crate::util::{Folder, Running, Server, command, vstp, vstp_with};
+use crate::util::{Folder, LONG, Running, Server, command, vstp, vstp_with};
 use serde_json::json;
 use std::io::Write;
+use vstp::{Frame, VstpTcpServer};
 
 /// A server of each transport.
 fn servers(flags: &[&str]) -> [Server; 3] {
@@ -130,16 +131,33 @@ fn messages_arrive_in_every_way_of_sending() {
 
 #[test]
 fn listen_on_a_url_prints_what_the_server_sends() {
-    // The server answers what it is asked with lines of its own; a client that only listens sees the goodbye.
-    let server = Server::start(&["--dev"]);
-    let listener = {
-        let mut listener = Running::start(command(&["listen", &server.url]));
-        listener.error_line("connected to");
-        listener
+    let server = VstpTcpServer::bind_plain("127.0.0.1:0").unwrap();
+    let url = format!("vstp+tcp://{}", server.local_addr());
+    let listen = |more: &[&str]| {
+        let args = [&["listen", &url, "--plaintext"], more].concat();
+        let listener = Running::start(command(&args));
+        (listener, server.accept_timeout(LONG).unwrap())
     };
-    drop(server);
-    let ended = listener.end();
-    assert_eq!(ended.code, 3, "killed, not ended in order: {ended:?}");
+    let (listener, mut connection) = listen(&["-n", "2", "--json"]);
+    for text in ["one", "two", "three"] {
+        connection.send(&Frame::data(text)).unwrap();
+    }
+    let got = listener.end().ok().json();
+    assert_eq!(
+        got.iter().map(|m| m["payload"].clone()).collect::<Vec<_>>(),
+        ["one", "two"]
+    );
+
+    // The server's goodbye is the end, and no error.
+    let (listener, mut connection) = listen(&["--raw"]);
+    connection.send(&Frame::data("all")).unwrap();
+    connection.close().unwrap();
+    assert_eq!(listener.end().ok().out, b"all");
+
+    // Without one it is.
+    let (listener, connection) = listen(&[]);
+    connection.closer().close();
+    assert_eq!(listener.end().code, 3);
     vstp(&["listen", "vstp://127.0.0.1:1", "-n", "0"]).ok();
 }
 

@@ -20,7 +20,7 @@ Examples:
 In a container:
   HEALTHCHECK CMD [\"/vstp\", \"health\", \"vstp://127.0.0.1:6969\", \"--cacert\", \"/ca.pem\"]
 
-The probe connects, with TLS and HELLO, and waits for one PONG. Whatever is wrong with the server gives 9;
+The probe connects, with TLS and HELLO, and waits for one PONG. Whatever is wrong with the server gives 9; \
 wrong arguments give 2.";
 
 /// Check a server once; the exit code is the answer

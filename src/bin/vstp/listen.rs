@@ -25,7 +25,7 @@ Examples:
   vstp listen 0.0.0.0:6969 --udp --json         the same over UDP, one JSON object a message
   vstp listen 127.0.0.1:0 --dev --count 1 --raw > file
 
-Senders that ask for an acknowledgement get it when the message is in our queue; they are slowed down when we
+Senders that ask for an acknowledgement get it when the message is in our queue; they are slowed down when we \
 cannot print as fast as they send.";
 
 /// Messages that may wait to be printed; more make their senders wait.

@@ -43,22 +43,28 @@ Try it:
   vstp server --dev                           a server that echoes, in one terminal
   vstp call vstp://localhost -d hello         a client, in another
 
-Servers are named by URLs: vstp://host[:6969] is TLS 1.3, vstp+udp:// is UDP (plaintext), vstp+tcp:// is TCP without TLS
-and needs --plaintext. On a loopback address the certificates for development are trusted, elsewhere the public
+Servers are named by URLs: vstp://host[:6969] is TLS 1.3, vstp+udp:// is UDP (plaintext), vstp+tcp:// is TCP without TLS \
+and needs --plaintext. On a loopback address the certificates for development are trusted, elsewhere the public \
 authorities; --cacert and --pin say otherwise.";
 
 /// VSTP from the command line
 #[derive(Debug, Parser)]
 #[command(name = "vstp", version, long_about = ABOUT, after_long_help = exit::TABLE, disable_help_subcommand = true)]
 struct Cli {
-    /// When to use colours
-    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    /// Colours: auto (on a terminal, and without NO_COLOR), always or never
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN", hide_possible_values = true, help_heading = "Output")]
     color: Color,
     /// Say more on stderr; twice for everything (RUST_LOG decides in detail)
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Output")]
     verbose: u8,
     /// Say nothing on stderr but errors and warnings
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        conflicts_with = "verbose",
+        help_heading = "Output"
+    )]
     quiet: bool,
     #[command(subcommand)]
     command: Command,

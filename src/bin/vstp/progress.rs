@@ -60,23 +60,23 @@ impl Progress {
             .is_none_or(|at| now.saturating_duration_since(at) >= TICK);
         if self.on && is_due {
             self.drawn = Some(now);
-            self.draw(done, now, "\r");
+            self.draw(done, now);
         }
     }
 
     /// The last drawing, and the end of the line.
     pub(crate) fn finish(&mut self, done: u64) {
         if self.on {
-            self.draw(done, clock::now(), "\r");
+            self.draw(done, clock::now());
             let _ = writeln!(io::stderr());
             self.on = false;
         }
     }
 
-    fn draw(&self, done: u64, now: Instant, before: &str) {
+    fn draw(&self, done: u64, now: Instant) {
         let line = self.line(done, now.saturating_duration_since(self.began), width());
         // Nobody is told when it cannot be drawn.
-        let _ = write!(io::stderr(), "{before}{line}\x1b[K");
+        let _ = write!(io::stderr(), "\r{line}\x1b[K");
     }
 
     fn line(&self, done: u64, time: Duration, width: usize) -> String {

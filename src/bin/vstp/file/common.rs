@@ -15,7 +15,7 @@ Examples:
   vstp file recv photo.jpg vstp://localhost              get it into this folder
   vstp file recv photo.jpg vstp://localhost -o copy.jpg
 
-A file appears under its name when all of it has arrived and its SHA-256 is right. Until then it is hidden
+A file appears under its name when all of it has arrived and its SHA-256 is right. Until then it is hidden \
 (.NAME.HASH.part), and the same command again goes on where the last one was interrupted.";
 
 #[derive(Debug, Args)]

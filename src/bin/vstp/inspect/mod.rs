@@ -30,10 +30,10 @@ Examples:
   tcpdump -w - udp port 6969 | vstp inspect --format pcap
   vstp inspect session.pcapng --json | jq -r .type
 
-Understood are bytes, hexadecimal (also as xxd, hexdump -C and docs/spec.md print it), pcap and pcapng. Of captures,
+Understood are bytes, hexadecimal (also as xxd, hexdump -C and docs/spec.md print it), pcap and pcapng. Of captures, \
 datagrams and plaintext streams that begin like VSTP are shown; what TLS encrypts cannot be.
 
-When exactly one byte of a frame with a checksum was changed, the checksum tells which, and what it was. After an error
+When exactly one byte of a frame with a checksum was changed, the checksum tells which, and what it was. After an error \
 nothing more of that stream is read. The exit code is 7 for a wrong checksum, 6 for anything else that is wrong.";
 
 /// Show frames byte by byte, and the first wrong byte
