@@ -171,6 +171,16 @@ impl Link {
         }
     }
 
+    /// Says goodbye and does not wait for an answer: nothing that was sent is of interest any more.
+    pub(crate) fn leave(self) {
+        match self {
+            Self::Tcp(mut client) => {
+                let _ = client.close_sending();
+            }
+            Self::Udp(link) => link.client.close(),
+        }
+    }
+
     /// Says goodbye. What was sent has then arrived over TCP; over UDP only what was acknowledged has.
     pub(crate) fn close(self) -> Result<(), VstpError> {
         match self {

@@ -99,7 +99,7 @@ fn as_client(
     talk.say(format!("vstp: connected to {url}"));
     loop {
         if let Ok(Event::Stop { interrupted }) = events.try_recv() {
-            link.close()?;
+            link.leave();
             return stopped(interrupted);
         }
         match link.recv(clock::now().checked_add(Duration::from_millis(200)))? {
@@ -110,7 +110,8 @@ fn as_client(
                 message::print(&frame, None, form)?;
                 left -= 1;
                 if left == 0 {
-                    return Ok(link.close()?);
+                    link.leave();
+                    return Ok(());
                 }
             }
         }

@@ -123,8 +123,7 @@ impl Probe {
 
     pub(crate) fn close(self) {
         if let Self::Tcp(link) = self {
-            // What was asked has been answered; how the session ends matters no more.
-            let _ = link.close();
+            link.leave();
         }
     }
 }
