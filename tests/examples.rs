@@ -287,6 +287,21 @@ fn tls_with_an_own_authority_and_client_certificates() {
 }
 
 #[test]
+fn identity_recognises_by_certificate_and_bound_token() {
+    let folder = Folder::new("identity");
+    let (code, lines, errors) = Example::start("identity", &[], &folder.certs()).end();
+    assert_eq!((code, &errors[..]), (0, &[][..]), "{lines:?}");
+    assert_eq!(lines[..2], ["ann: hello, ann", "bob: hello, bob"]);
+    assert_eq!(lines.len(), 5, "{lines:?}");
+    for line in &lines[2..] {
+        assert!(
+            line.starts_with("eve ") && line.contains("unauthorized"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
 fn chat_brings_everybody_what_anybody_says() {
     let folder = Folder::new("chat");
     let server = Example::start("chat", &["server", "127.0.0.1:0"], &folder.certs());
@@ -459,6 +474,7 @@ fn every_example_explains_itself() {
         "tcp_client_tls",
         "chat",
         "thread_pool_server",
+        "identity",
         "udp_server",
         "udp_client",
         "game_state",

@@ -83,6 +83,8 @@ families! {
     SetBytes = Gauge "vstp_reassembly_bytes" "Bytes that these sets are charged with." [];
     SessionsOpened = Counter "vstp_sessions_opened_total" "Sessions opened over datagrams." [];
     SessionsClosed = Counter "vstp_sessions_closed_total" "Sessions over datagrams that have ended." [];
+    SessionsRefused = Counter "vstp_sessions_refused_total"
+        "Clients over datagrams that were judged and got no session." [];
     SessionsActive = Gauge "vstp_sessions_active" "Sessions over datagrams." [];
     ConnectionsOpened = Counter "vstp_connections_opened_total"
         "Connections that the system handed over: accepted ones, or those that a client made." [];
@@ -97,7 +99,13 @@ families! {
     Handshakes = Histogram "vstp_handshake_seconds"
         "Handshakes that succeeded: TLS, and HELLO with WELCOME." [];
     HandshakeFailures = Counter "vstp_handshake_failures_total"
-        "Handshakes that failed." [("reason", &["timeout", "tls", "protocol"])];
+        "Handshakes that failed." [("reason", &["timeout", "tls", "protocol", "unauthorized"])];
+    AuthenticatorPanics = Counter "vstp_authenticator_panics_total"
+        "Authenticators that panicked; each refused a client." [];
+    AuthenticatorLate = Counter "vstp_authenticator_late_total"
+        "Decisions about a client that came too late." [];
+    RatePauses = Counter "vstp_rate_pauses_total"
+        "Messages over TCP after which the next had to wait for the rate limit." [];
     ConnectionErrors = Counter "vstp_connection_errors_total"
         "Sessions over TCP that ended by an error." [("reason", &[
             "io", "tls", "crc", "too_large", "malformed", "overrun", "protocol", "timeout_frame",

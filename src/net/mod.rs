@@ -8,6 +8,7 @@
 
 pub mod addr;
 pub mod clock;
+pub mod identity;
 pub mod meter;
 pub(crate) mod random;
 pub(crate) mod socket;

@@ -49,6 +49,9 @@ pub enum Violation {
         /// The flag's name.
         flag: &'static str,
     },
+    /// The client did not prove who it is.
+    #[error("authentication failed")]
+    Unauthorized,
     /// A compressed payload that cannot be inflated.
     #[error("compressed payload: {0}")]
     Compression(#[from] InflateError),
@@ -118,6 +121,7 @@ impl Violation {
             Self::Decode(DecodeError::FrameTooLarge { .. }) => ErrorCode::TooLarge,
             Self::Decode(DecodeError::InvalidVersion { .. }) => ErrorCode::UnsupportedVersion,
             Self::HelloRequired { .. } => ErrorCode::HelloRequired,
+            Self::Unauthorized => ErrorCode::Unauthorized,
             Self::Overrun(_) => ErrorCode::Calm,
             Self::Decode(_)
             | Self::Unexpected { .. }

@@ -10,6 +10,8 @@ pub mod datagram;
 pub mod deadline;
 pub mod error;
 pub mod keys;
+pub mod network;
+pub mod rate;
 pub mod session;
 pub mod stream;
 pub mod tally;

@@ -3,7 +3,9 @@
 use super::slow::{OnSlow, SlowHandler};
 use crate::error::VstpError;
 use crate::ext::{CompressionConfig, ExtensionRegistry};
+use crate::net::identity::Authentication;
 use crate::net::tcp::TcpConfig;
+use crate::proto::rate::RateLimit;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +31,7 @@ pub struct ServerConfig {
     pub(super) on_slow_handler: Option<OnSlow>,
     pub(crate) backlog: u16,
     pub(crate) stack_size: usize,
+    pub(super) authentication: Option<Authentication>,
 }
 
 impl Default for ServerConfig {
@@ -44,6 +47,7 @@ impl Default for ServerConfig {
             on_slow_handler: None,
             backlog: 1024,
             stack_size: 256 * 1024,
+            authentication: None,
         }
     }
 }
@@ -156,6 +160,47 @@ impl ServerConfig {
         self
     }
 
+    /// What recognises clients by their HELLO, before any handler runs. Default: nothing, everybody is
+    /// served. With one, a stream must begin with HELLO in plaintext too.
+    ///
+    /// Takes an [`Authenticator`](crate::net::identity::Authenticator), or one with its
+    /// [settings](Authentication).
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    /// use vstp::net::identity::{Authentication, SharedToken};
+    /// use vstp::serve::ServerConfig;
+    /// let token = SharedToken::new("sensors", "a long random string")?;
+    /// let config = ServerConfig::default().authenticator(token.clone());
+    /// let slow = Authentication::new(token).timeout(Duration::from_secs(1)).workers(16);
+    /// let config = config.authenticator(slow);
+    /// # let _ = config;
+    /// # Ok::<(), vstp::VstpError>(())
+    /// ```
+    #[must_use]
+    pub fn authenticator(mut self, authentication: impl Into<Authentication>) -> Self {
+        self.authentication = Some(authentication.into());
+        self
+    }
+
+    /// How much one connection may send. Default: no limit. One that sends more is read more slowly:
+    /// nothing is lost, and others do not notice.
+    ///
+    /// # Example
+    /// ```
+    /// use vstp::proto::rate::RateLimit;
+    /// use vstp::serve::ServerConfig;
+    /// let limit = RateLimit::default().frames(100, 200).bytes(1 << 20, 4 << 20);
+    /// let config = ServerConfig::default().rate_limit(Some(limit));
+    /// assert!(config.validate().is_ok());
+    /// ```
+    #[must_use]
+    pub fn rate_limit(mut self, limit: Option<RateLimit>) -> Self {
+        self.tcp.rate_limit = limit;
+        self
+    }
+
     /// Checks what a setter cannot. `bind` calls it.
     ///
     /// # Errors
@@ -175,6 +220,12 @@ impl ServerConfig {
                 "stack_size",
                 "a TLS handshake needs 64 KiB or more",
             ));
+        }
+        if let Some(authentication) = &self.authentication {
+            authentication.validate()?;
+        }
+        if let Some(Err(reason)) = self.tcp.rate_limit.map(|limit| limit.check()) {
+            return Err(VstpError::config("rate_limit", reason));
         }
         self.tcp.validate()
     }

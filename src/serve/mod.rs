@@ -8,6 +8,7 @@
 //! | `vstp-conn-N` | one per connection | the socket, the handler | frames, shutdown | 10 s after its last connection |
 //! | `vstp-keeper` | 1 | its clock | shutdown | with the server |
 //! | `vstp-writer` | one per connection with a [`Sender`](crate::net::tcp::Sender) | the queue, the socket | a queued frame | with the last sender or the connection |
+//! | `vstp-auth-N` | `workers` of an [authenticator](crate::net::identity), if there is one | the queue of clients, the authenticator | clients, the end of the server | with the server; one whose authenticator is stuck, with that |
 //! | `vstp-udp-N` | `workers` per UDP server with a handler | the queue of messages, the handler | messages, shutdown | with the server |
 //! | `vstp-metrics` | 1 per [`MetricsServer`] | accept(2), its client for 2 s | a client, shutdown | with it |
 //! | `vstp-watch` | 1, if slow handlers are [told of](ServerConfig::on_slow_handler) | its clock, what it calls | shutdown | with the server |
@@ -20,6 +21,7 @@
 pub mod accept;
 pub mod addresses;
 mod config;
+mod gate;
 mod handle;
 pub mod lifecycle;
 pub mod listener;

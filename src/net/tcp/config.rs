@@ -3,9 +3,11 @@
 use super::memory::MemoryBudget;
 use crate::error::VstpError;
 use crate::ext::{CompressionConfig, ExtensionRegistry, Pipeline};
+use crate::net::identity::{Judge, MAX_TOKEN_LEN, TokenSource, check_token};
 use crate::net::meter::Meter;
 use crate::proto::deadline::FrameDeadline;
-use crate::proto::keys::{AuthToken, Features};
+use crate::proto::keys::Features;
+use crate::proto::rate::RateLimit;
 use crate::wire::Limits;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,12 +49,15 @@ pub struct TcpConfig {
     pub(crate) hello: bool,
     pub(crate) require_hello: bool,
     pub(crate) features: Features,
-    pub(crate) auth_token: Option<AuthToken>,
+    pub(crate) auth_token: Option<TokenSource>,
     pub(crate) pipeline: Pipeline,
     /// Where the numbers are added up; of a connecting client its own.
     pub(crate) meter: Option<Meter>,
     /// What the connections of a server share.
     pub(crate) memory: Option<Arc<MemoryBudget>>,
+    /// A server's: what recognises clients, and how much one may send.
+    pub(crate) judge: Option<Arc<dyn Judge>>,
+    pub(crate) rate_limit: Option<RateLimit>,
 }
 
 impl Default for TcpConfig {
@@ -81,6 +86,8 @@ impl Default for TcpConfig {
             pipeline: Pipeline::default(),
             meter: None,
             memory: None,
+            judge: None,
+            rate_limit: None,
         }
     }
 }
@@ -223,10 +230,34 @@ impl TcpConfig {
         self
     }
 
-    /// Client: the token sent in HELLO, at most 3 KiB. Default: none.
+    /// Client: the token sent in HELLO, 1 to 3,072 bytes. Default: none. In plaintext everybody on the way
+    /// can read it and use it.
     #[must_use]
     pub fn auth_token(mut self, token: Option<Vec<u8>>) -> Self {
-        self.auth_token = token.map(Into::into);
+        self.auth_token = token.map(|token| TokenSource::Fixed(token.into()));
+        self
+    }
+
+    /// Client: makes the token sent in HELLO, for each connection its own, from a value that only the two
+    /// ends of this TLS connection know (RFC 9266). A token that depends on it, as
+    /// [`bound_token`](crate::net::identity::bound_token) does, is worth nothing on any other connection.
+    /// Connecting in plaintext is an error then.
+    ///
+    /// # Example
+    /// ```
+    /// use vstp::net::identity::bound_token;
+    /// use vstp::net::tcp::TcpConfig;
+    /// let secret = b"a long random string";
+    /// let config = TcpConfig::default()
+    ///     .bound_auth_token(move |channel| bound_token(secret, channel).to_vec());
+    /// # let _ = config;
+    /// ```
+    #[must_use]
+    pub fn bound_auth_token(
+        mut self,
+        make: impl Fn(&[u8; 32]) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        self.auth_token = Some(TokenSource::Bound(Arc::new(make)));
         self
     }
 
@@ -288,15 +319,8 @@ impl TcpConfig {
                 "must hold at least one frame",
             ));
         }
-        if self
-            .auth_token
-            .as_ref()
-            .is_some_and(|token| !(1..=3072).contains(&token.as_bytes().len()))
-        {
-            return Err(VstpError::config(
-                "auth_token",
-                "must have 1 to 3,072 bytes",
-            ));
+        if let Some(TokenSource::Fixed(token)) = &self.auth_token {
+            check_token(token.as_bytes(), MAX_TOKEN_LEN)?;
         }
         self.pipeline.validate(&self.features)
     }

@@ -10,6 +10,7 @@ use super::split::{ConnectionReader, ConnectionWriter};
 use super::stats::ConnectionStats;
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::metrics::Family;
+use crate::net::identity::Identity;
 use crate::net::meter::Meter;
 use crate::net::tls::PeerInfo;
 use crate::net::{clock, random};
@@ -241,7 +242,7 @@ impl VstpTcpConnection {
                 // This side is shutting down.
                 Next::Draining => return Err(VstpError::ConnectionClosed(ClosedBy::Local)),
                 Next::TimedOut => return Err(VstpError::Timeout(kind)),
-                Next::Established | Next::Acked(_) | Next::Pong => {}
+                Next::Hello(_) | Next::Established | Next::Acked(_) | Next::Pong => {}
             }
         }
     }
@@ -401,7 +402,7 @@ impl VstpTcpConnection {
             match next {
                 Next::End | Next::Draining => return Ok(()),
                 Next::TimedOut => return Err(VstpError::Timeout(TimeoutKind::Shutdown)),
-                Next::Frame | Next::Established | Next::Acked(_) | Next::Pong => {}
+                Next::Frame | Next::Hello(_) | Next::Established | Next::Acked(_) | Next::Pong => {}
             }
         }
     }
@@ -510,6 +511,12 @@ impl VstpTcpConnection {
     #[must_use]
     pub fn tls(&self) -> Option<&PeerInfo> {
         self.shared.tls.as_ref()
+    }
+
+    /// At a server with an [authenticator](crate::serve::ServerConfig::authenticator): who the client is.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.shared.identity.get()
     }
 
     /// The address of this end.

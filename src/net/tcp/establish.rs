@@ -2,23 +2,31 @@
 
 use super::config::TcpConfig;
 use super::connection::VstpTcpConnection;
+use super::ending::Unrecognised;
 use super::keeper::Keeper;
 use super::outbox::{Framing, Outbox};
 use super::reader::{Next, Reader};
 use super::shared::Shared;
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::metrics::{Family, Held, Metrics};
+use crate::net::identity::{Credentials, Identity};
 use crate::net::meter::{Meter, Source};
 use crate::net::socket::Transport;
 use crate::net::stream::{self, ReadHalf, WriteHalf};
 use crate::net::tls::{PeerInfo, TlsSession};
 use crate::net::{clock, random};
+use crate::proto::Violation;
+use crate::proto::keys::AuthToken;
 use crate::proto::session::{Security, Session, SessionConfig};
 use crate::wire::Trailer;
+use crossbeam_channel::{RecvTimeoutError, bounded};
 use socket2::SockRef;
 use std::net::TcpStream;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+
+/// How often a thread that waits for a decision looks whether the server still runs.
+const TICK: Duration = Duration::from_millis(50);
 
 /// Sets the options of a socket, connected or not.
 pub(crate) fn set_options(socket: SockRef<'_>, config: &TcpConfig) -> std::io::Result<()> {
@@ -49,6 +57,7 @@ pub(crate) fn measured(
             let place = match error {
                 VstpError::Timeout(_) => 0,
                 VstpError::Tls(_) => 1,
+                VstpError::Protocol(Violation::Unauthorized) => 3,
                 _ => 2,
             };
             metrics.add(Family::HandshakeFailures, place, 1);
@@ -81,12 +90,17 @@ fn shake_hands(
     until: Option<Instant>,
 ) -> Result<VstpTcpConnection, VstpError> {
     let security = security(tls.as_ref());
-    let session = Session::client(session_config(config), security);
     let keeper = config
         .keepalive_interval
         .map(Keeper::start)
         .transpose()
         .map_err(VstpError::Io)?;
+    let session = |info: Option<&PeerInfo>| {
+        let token = config.auth_token.as_ref();
+        let token = token.map(|token| token.token(info)).transpose()?;
+        let session = session_config(config, token);
+        Ok(Session::client(session, security))
+    };
     let (mut reader, shared) = open(Arc::new(stream), tls, session, (config, meter), until)?;
     if let Some(keeper) = &keeper {
         keeper.watch(&shared);
@@ -98,7 +112,7 @@ fn shake_hands(
         let sent = hello.map_or(Ok(()), |hello| shared.outbox.send(hello.as_ref()));
         // A server that refuses has said why before it closed: listen before giving up.
         match (sent, await_session(&mut reader, until)) {
-            (_, Ok(())) => {}
+            (_, Ok(_)) => {}
             (Err(error), Err(VstpError::ConnectionClosed(_))) | (_, Err(error)) => {
                 shared.abort(ClosedBy::Error);
                 return Err(error);
@@ -123,10 +137,61 @@ pub(crate) fn server(
 ) -> Result<VstpTcpConnection, VstpError> {
     let until = clock::after(config.handshake_timeout);
     let session_id = random::session_id();
-    let session = Session::server(session_config(config), security(tls.as_ref()), session_id);
+    let security = security(tls.as_ref());
+    let session = |_: Option<&PeerInfo>| {
+        let session = session_config(config, None);
+        Ok(Session::server(session, security, session_id))
+    };
     let (mut reader, shared) = open(stream, tls, session, (config, meter), until)?;
-    await_session(&mut reader, until)?;
-    Ok(VstpTcpConnection::new(reader, shared, config.clone(), None))
+    match await_session(&mut reader, until)? {
+        Opened::Session => {}
+        Opened::Hello(token) => {
+            let identity = recognise(&shared, config, token);
+            reader.welcome(identity)?;
+        }
+    }
+    let config = TcpConfig {
+        // Its threads shall end with the server, not with the last connection.
+        judge: None,
+        ..config.clone()
+    };
+    Ok(VstpTcpConnection::new(reader, shared, config, None))
+}
+
+/// Waits until the authenticator has decided, or its time is over.
+fn recognise(
+    shared: &Shared,
+    config: &TcpConfig,
+    token: Option<AuthToken>,
+) -> Result<Identity, Unrecognised> {
+    let Some(judge) = &config.judge else {
+        return Err(Unrecognised::Refused);
+    };
+    let client = Credentials::new(token, shared.tls.clone(), shared.peer_addr);
+    let until = clock::after_or_far(judge.timeout());
+    // A late answer finds nobody who takes it.
+    let (sender, answer) = bounded(1);
+    let submitted = judge.submit(
+        client,
+        until,
+        Box::new(move |decision| {
+            let _ = sender.send(decision);
+        }),
+    );
+    if !submitted {
+        return Err(Unrecognised::Busy);
+    }
+    loop {
+        match answer.recv_deadline(until.min(clock::after_or_far(TICK))) {
+            Ok(Ok(identity)) => return Ok(identity),
+            Ok(Err(_)) => return Err(Unrecognised::Refused),
+            Err(RecvTimeoutError::Timeout) if judge.is_stopping() => {
+                return Err(Unrecognised::ShuttingDown);
+            }
+            Err(RecvTimeoutError::Timeout) if clock::now() < until => {}
+            Err(_) => return Err(Unrecognised::TimedOut),
+        }
+    }
 }
 
 fn security(tls: Option<&TlsSession>) -> Security {
@@ -137,13 +202,14 @@ fn security(tls: Option<&TlsSession>) -> Security {
     }
 }
 
-fn session_config(config: &TcpConfig) -> SessionConfig {
+fn session_config(config: &TcpConfig, auth_token: Option<AuthToken>) -> SessionConfig {
     SessionConfig {
         features: config.pipeline.offer(&config.features),
         max_frame_len: config.limits.max_frame_len,
         hello: config.hello,
         require_hello: config.require_hello,
-        auth_token: config.auth_token.clone(),
+        auth_token,
+        authenticate: config.judge.is_some(),
     }
 }
 
@@ -151,7 +217,7 @@ fn session_config(config: &TcpConfig) -> SessionConfig {
 fn open(
     stream: Arc<TcpStream>,
     tls: Option<TlsSession>,
-    session: Session,
+    session: impl FnOnce(Option<&PeerInfo>) -> Result<Session, VstpError>,
     (config, meter): (&TcpConfig, &Meter),
     until: Option<Instant>,
 ) -> Result<(Reader, Arc<Shared>), VstpError> {
@@ -161,6 +227,7 @@ fn open(
     );
     let transport: Arc<dyn Transport> = stream;
     let (read, write, tls) = halves(&transport, tls, config.spin, until)?;
+    let session = session(tls.as_ref())?;
     let framing = Framing {
         trailer: if tls.is_some() {
             Trailer::WhenFlagged
@@ -200,15 +267,23 @@ fn halves(
     Ok((read, write, info))
 }
 
-/// Waits until the session is open.
-fn await_session(reader: &mut Reader, until: Option<Instant>) -> Result<(), VstpError> {
+/// What [`await_session`] waits for.
+enum Opened {
+    Session,
+    /// Server: HELLO, which is to be judged before the session opens.
+    Hello(Option<AuthToken>),
+}
+
+/// Waits until the session is open, or may be opened.
+fn await_session(reader: &mut Reader, until: Option<Instant>) -> Result<Opened, VstpError> {
     loop {
         if reader.session().established().is_some() {
             reader.publish_session();
-            return Ok(());
+            return Ok(Opened::Session);
         }
         match reader.next(until)? {
-            Next::Established => return Ok(()),
+            Next::Established => return Ok(Opened::Session),
+            Next::Hello(token) => return Ok(Opened::Hello(token)),
             Next::TimedOut => return Err(reader.expire(TimeoutKind::Handshake)),
             Next::End | Next::Draining => {
                 return Err(VstpError::ConnectionClosed(ClosedBy::PeerWithoutBye));
@@ -217,7 +292,7 @@ fn await_session(reader: &mut Reader, until: Option<Instant>) -> Result<(), Vstp
             Next::Frame => {
                 reader.publish_session();
                 reader.put_back();
-                return Ok(());
+                return Ok(Opened::Session);
             }
             Next::Acked(_) | Next::Pong => {}
         }

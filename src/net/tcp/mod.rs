@@ -5,12 +5,14 @@
 mod client;
 mod config;
 mod connection;
+mod ending;
 pub(crate) mod establish;
 mod feed;
 pub(crate) mod keeper;
 pub(crate) mod memory;
 mod messages;
 mod outbox;
+mod pace;
 pub(crate) mod reader;
 mod received;
 mod sender;

@@ -7,16 +7,17 @@
 use super::config::TcpConfig;
 use super::memory::{FREE_LEN, MemoryShare};
 use super::outbox::Fin;
+use super::pace::Pace;
 use super::shared::Shared;
-use super::stats;
 use crate::error::{ClosedBy, RemoteError, TimeoutKind, VstpError};
 use crate::metrics::Family;
 use crate::net::clock;
 use crate::net::stream::{ReadHalf, ReadOutcome};
 use crate::proto::budget::TinyReads;
 use crate::proto::deadline::FrameDeadline;
-use crate::proto::session::{Closed, Event, Session, StreamEnd, error_frame};
-use crate::proto::{ErrorCode, StreamDecoder, Violation};
+use crate::proto::keys::AuthToken;
+use crate::proto::session::{Closed, Event, Session, StreamEnd};
+use crate::proto::{StreamDecoder, Violation};
 use crate::wire::{DEFAULT_MAX_FRAME_SIZE, Flags, Frame, FrameRef, FrameType};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,10 +27,8 @@ use std::time::{Duration, Instant};
 const RETRY: Duration = Duration::from_millis(10);
 /// The same while nothing is read until they have left.
 const STALL_TICK: Duration = Duration::from_millis(1);
-/// How long a peer has to take the ERR that ends the connection, and how much of what it is still
-/// sending is read so that the ERR is not lost to a reset.
-const FAREWELL: Duration = Duration::from_millis(500);
-const FAREWELL_LEN: usize = 256 * 1024;
+/// How long a peer has to take the last frame of this side.
+pub(super) const FAREWELL: Duration = Duration::from_millis(500);
 /// How often a reader that waits for memory looks whether its connection still lives.
 pub(super) const MEMORY_TICK: Duration = Duration::from_millis(50);
 /// A connection that holds more than its free share of memory gives it back after a pause.
@@ -40,6 +39,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) enum Next {
     /// A frame for the application; see [`Reader::frame`] and [`Reader::take`].
     Frame,
+    /// Server: HELLO has come; [`Reader::welcome`] goes on.
+    Hello(Option<AuthToken>),
     /// The session has been opened.
     Established,
     /// The frame with this `msg-id` was accepted.
@@ -56,7 +57,7 @@ pub(crate) enum Next {
 
 #[derive(Debug)]
 pub(crate) struct Reader {
-    half: ReadHalf,
+    pub(super) half: ReadHalf,
     pub(super) decoder: StreamDecoder,
     pub(super) session: Session,
     pub(super) shared: Arc<Shared>,
@@ -64,6 +65,7 @@ pub(crate) struct Reader {
     pub(super) frame_deadline: FrameDeadline,
     tiny_reads: TinyReads,
     pub(super) memory: MemoryShare,
+    pace: Pace,
     /// Bytes of the last read, while no frame has ended in it, but for those counted in `sealed_len`.
     last_len: Option<usize>,
     /// Bytes of TLS that were counted when they arrived; so much of their content is not counted again.
@@ -77,7 +79,7 @@ pub(crate) struct Reader {
     /// The application had the thread since the last read.
     was_away: bool,
     /// How it ended; everything afterwards says the same.
-    ended: Option<Ended>,
+    pub(super) ended: Option<Ended>,
     /// A frame that is lent out instead of the decoder's, or the decoder's inflated.
     pub(super) lent: Option<Frame>,
     /// The frame that is ready was found, but not handed out yet.
@@ -93,7 +95,7 @@ pub(crate) struct Reader {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Ended {
+pub(super) enum Ended {
     Clean,
     By(ClosedBy),
 }
@@ -115,6 +117,7 @@ impl Reader {
             frame_deadline: config.frame_deadline,
             tiny_reads: TinyReads::default(),
             memory: MemoryShare::new(config.memory.clone()),
+            pace: Pace::new(config.rate_limit),
             last_len: None,
             sealed_len: 0,
             now,
@@ -170,7 +173,7 @@ impl Reader {
                     self.shared.say_bye_draining(until)?;
                     return Ok(false);
                 }
-                Next::Established | Next::Acked(_) | Next::Pong => {}
+                Next::Hello(_) | Next::Established | Next::Acked(_) | Next::Pong => {}
             }
         }
     }
@@ -240,7 +243,7 @@ impl Reader {
             }
         }
         loop {
-            if self.is_stalled {
+            if self.is_stalled || self.waits_for_tokens() {
                 return Ok(None);
             }
             let session = &self.session;
@@ -264,12 +267,14 @@ impl Reader {
             if let Some(head) = self.decoder.head() {
                 self.shared.received.note(head.typ, head.frame_len);
                 if self.session.delivers(head) {
+                    self.charge();
                     return Ok(Some(Next::Frame));
                 }
             }
             let was_open = self.session.established().is_some();
             let event = match self.session.handle_frame(self.now, self.decoder.frame()) {
                 Ok(Event::Deliver) => {
+                    self.charge();
                     if self.decoder.frame().flags.contains(Flags::COMP) {
                         // Before it is acknowledged: what cannot be inflated was not accepted.
                         self.inflate()?;
@@ -282,6 +287,7 @@ impl Reader {
             };
             match event {
                 Event::Deliver | Event::Consumed => {}
+                Event::Hello { auth_token } => return Ok(Some(Next::Hello(auth_token))),
                 Event::Established => self.publish_session(),
                 Event::Acked { msg_id } => return Ok(Some(Next::Acked(msg_id))),
                 Event::Pong => {
@@ -313,6 +319,22 @@ impl Reader {
         reads.map_err(|overrun| self.refuse(Violation::Overrun(overrun)))
     }
 
+    #[inline]
+    fn charge(&mut self) {
+        if self.pace.is_limited() {
+            let len = self.decoder.head().map_or(0, |head| head.frame_len);
+            if self.pace.charge(len) {
+                self.shared.meter.add(Family::RatePauses, 0);
+            }
+        }
+    }
+
+    /// Whether the client has sent more than its share, so that nothing of it is taken now. A server that
+    /// shuts down finishes what has arrived, at any rate.
+    fn waits_for_tokens(&mut self) -> bool {
+        self.pace.wait_until().is_some() && !self.is_told_to_drain()
+    }
+
     /// Makes known what HELLO and WELCOME settled.
     pub(crate) fn publish_session(&self) {
         if let Some(established) = self.session.established() {
@@ -326,7 +348,7 @@ impl Reader {
     }
 
     /// Sends what the session has to say, as far as it goes without waiting.
-    fn send_answers(&mut self) -> Result<(), VstpError> {
+    pub(super) fn send_answers(&mut self) -> Result<(), VstpError> {
         let mut any = false;
         loop {
             self.is_stalled = !self.shared.outbox.has_control_room();
@@ -388,8 +410,14 @@ impl Reader {
         } else {
             None
         };
+        let paced_until = self.pace.wait_until().filter(|_| !self.is_told_to_drain());
+        if paced_until.is_some() {
+            // What lies here meanwhile is not the peer's time.
+            self.frame_began = None;
+            self.was_away = true;
+        }
         // Nothing is late that we do not read.
-        let is_reading = !self.is_stalled;
+        let is_reading = !self.is_stalled && paced_until.is_none();
         let idle_at = self
             .idle_timeout
             .filter(|_| is_reading)
@@ -408,6 +436,12 @@ impl Reader {
 
         let outcome = if self.is_stalled {
             self.shared.outbox.pause(clock::after_or_far(STALL_TICK));
+            Ok(ReadOutcome::TimedOut)
+        } else if let Some(ready_at) = paced_until {
+            // In steps: a shutdown does not wake who waits here.
+            let soon = ready_at.min(clock::after_or_far(MEMORY_TICK));
+            let until = at.map_or(soon, |at| at.min(soon));
+            self.shared.outbox.pause(until);
             Ok(ReadOutcome::TimedOut)
         } else if self.reserve(at) {
             self.half.read(self.decoder.read_target(), at)
@@ -496,15 +530,6 @@ impl Reader {
         self.memory.resize(self.decoder.memory(), Some(until))
     }
 
-    /// A deadline of the protocol has passed: the peer is told, as far as it takes it at once.
-    pub(crate) fn expire(&self, kind: TimeoutKind) -> VstpError {
-        let report = error_frame(ErrorCode::Timeout, &kind.to_string(), None);
-        self.shared
-            .outbox
-            .finish_now(Some(&report), ClosedBy::Error);
-        VstpError::Timeout(kind)
-    }
-
     fn is_told_to_drain(&self) -> bool {
         self.shared.draining.load(Ordering::Acquire)
     }
@@ -512,74 +537,6 @@ impl Reader {
     /// Whether a frame is there, or arriving.
     pub(crate) fn is_mid_frame(&self) -> bool {
         self.decoder.is_mid_frame()
-    }
-
-    /// Reports a violation to the peer and ends the connection.
-    pub(super) fn refuse(&mut self, violation: Violation) -> VstpError {
-        // ERR is never answered, not even a broken one.
-        let about_err = self
-            .decoder
-            .head()
-            .is_some_and(|head| head.typ == FrameType::Err);
-        let report = (!about_err).then(|| Session::fatal_error_frame(&violation));
-        let until = clock::after(FAREWELL);
-        // The error of the peer is what the caller must see, not that it does not listen.
-        let _ = self
-            .shared
-            .outbox
-            .finish(report.as_ref(), ClosedBy::Error, Fin::Send, until);
-        self.linger(until);
-        violation.into()
-    }
-
-    /// Ends the connection with this frame, an ERR.
-    pub(crate) fn finish_with(&mut self, last: &Frame) -> Result<(), VstpError> {
-        let until = clock::after(FAREWELL);
-        self.shared
-            .outbox
-            .finish(Some(last), ClosedBy::Error, Fin::Send, until)?;
-        self.linger(until);
-        Ok(())
-    }
-
-    /// Reads and forgets what the peer is still sending, within bounds. Closing a socket with
-    /// unread bytes resets it, and a reset can destroy the ERR on its way.
-    fn linger(&mut self, until: Option<Instant>) {
-        let mut sink = Vec::with_capacity(16 * 1024);
-        let mut total = 0;
-        while total < FAREWELL_LEN {
-            sink.clear();
-            match self.half.read(&mut sink, until) {
-                Ok(ReadOutcome::Bytes(len) | ReadOutcome::Sealed(len)) => total += len,
-                _ => return,
-            }
-        }
-    }
-
-    /// Remembers how it ended.
-    fn ended_with(&mut self, error: VstpError) -> VstpError {
-        let by = match &error {
-            // This one ends a request, not the connection.
-            VstpError::ServerError(remote) if remote.correlation_id.is_some() => return error,
-            // What another thread did on purpose is the reason, and this its effect.
-            VstpError::ConnectionClosed(by) => self.shared.aborted.get().copied().unwrap_or(*by),
-            _ => ClosedBy::Error,
-        };
-        self.ended = Some(Ended::By(by));
-        // Before that it is the handshake that failed, which is counted there.
-        if self.session.established().is_some() {
-            if let Some(place) = stats::ended_by(&error, by) {
-                self.shared.meter.add(Family::ConnectionErrors, place);
-            }
-        }
-        // A peer that has only ended its sending direction can still be answered.
-        if by != ClosedBy::PeerWithoutBye {
-            self.shared.abort(by);
-        }
-        match error {
-            VstpError::ConnectionClosed(_) => VstpError::ConnectionClosed(by),
-            other => other,
-        }
     }
 }
 
@@ -601,6 +558,7 @@ mod tests {
     use crate::net::socket::Transport;
     use crate::net::stream;
     use crate::net::tls::{TlsSession, dev};
+    use crate::proto::ErrorCode;
     use crate::proto::error::Overrun;
     use crate::proto::session::{Security, SessionConfig};
     use crate::wire::Trailer;
@@ -679,6 +637,7 @@ mod tests {
                 hello: true,
                 require_hello: true,
                 auth_token: None,
+                authenticate: false,
             };
             let security = if tls {
                 Security::Tls

@@ -6,6 +6,7 @@ use crate::error::{ClosedBy, VstpError};
 use crate::ext::Pipeline;
 use crate::metrics::{Family, Lane, Metrics, RECEIVED, SENT, Snapshot, TimeLane};
 use crate::net::clock;
+use crate::net::identity::Identity;
 use crate::net::meter::{Meter, Source};
 use crate::net::socket::Transport;
 use crate::net::stream;
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) tls: Option<PeerInfo>,
     /// Set when the session opens, and again if HELLO comes later. Held to copy or replace it.
     established: RwLock<Option<Established>>,
+    /// Server: who the client is, once that is known.
+    pub(crate) identity: OnceLock<Identity>,
     pub(super) pipeline: Pipeline,
     /// Whether both sides have the feature `gzip`; of `established`, without its lock.
     pub(super) gzip: AtomicBool,
@@ -87,6 +90,7 @@ impl Shared {
             peer_addr,
             tls,
             established: RwLock::new(None),
+            identity: OnceLock::new(),
             pipeline: Pipeline::default(),
             gzip: AtomicBool::new(false),
             said_bye: AtomicBool::new(false),

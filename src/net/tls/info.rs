@@ -1,5 +1,6 @@
 //! What is known about the peer after the handshake.
 
+use super::names;
 use std::fmt;
 
 /// The facts of a TLS connection.
@@ -23,6 +24,24 @@ pub struct PeerInfo {
 }
 
 impl PeerInfo {
+    pub(crate) const fn exporter(&self) -> &[u8; 32] {
+        &self.exporter
+    }
+
+    /// The common name in the subject of the peer's certificate, if it has exactly one. TLS has verified
+    /// who signed it; what names that authority gives out is between you and it.
+    #[must_use]
+    pub fn common_name(&self) -> Option<String> {
+        names::common_name(self.certificates.first()?)
+    }
+
+    /// The DNS names that the peer's certificate is for (subject alternative names).
+    #[must_use]
+    pub fn dns_names(&self) -> Vec<String> {
+        let first = self.certificates.first();
+        first.map_or_else(Vec::new, |certificate| names::dns(certificate))
+    }
+
     /// The SHA-256 of the peer's certificate (DER), if it sent one.
     #[must_use]
     pub const fn fingerprint_sha256(&self) -> Option<[u8; 32]> {

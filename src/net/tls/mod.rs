@@ -12,6 +12,7 @@ pub mod dev;
 mod error;
 mod info;
 mod key_log;
+mod names;
 mod pem;
 mod provider;
 mod server;

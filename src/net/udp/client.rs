@@ -52,8 +52,12 @@ impl VstpUdpClient {
     ///
     /// # Errors
     /// As there, and `Config`.
-    pub fn bind_with_config(addr: impl ToAddress, config: UdpConfig) -> Result<Self, VstpError> {
+    pub fn bind_with_config(
+        addr: impl ToAddress,
+        mut config: UdpConfig,
+    ) -> Result<Self, VstpError> {
         config.validate()?;
+        config.own_meter();
         let addr = first(addr, config.endpoint.handshake_timeout)?;
         Ok(Self {
             running: Running::start(addr, config, false)?,

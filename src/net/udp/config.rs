@@ -2,8 +2,10 @@
 
 use crate::error::VstpError;
 use crate::ext::{CompressionConfig, ExtensionRegistry, Pipeline};
+use crate::net::identity::{Authentication, Judge};
 use crate::net::meter::Meter;
 use crate::proto::datagram::{AnswerLimit, EndpointConfig};
+use crate::proto::rate::RateLimit;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +33,9 @@ pub struct UdpConfig {
     pub(crate) send_queue_len: usize,
     pub(crate) read_timeout: Option<Duration>,
     pub(crate) spin: Duration,
+    pub(crate) authentication: Option<Authentication>,
+    /// The threads of the authenticator.
+    pub(crate) judge: Option<Arc<dyn Judge>>,
     pub(crate) pipeline: Pipeline,
     pub(crate) meter: Option<Meter>,
 }
@@ -47,6 +52,8 @@ impl Default for UdpConfig {
             send_queue_len: 64 * 1024 * 1024,
             read_timeout: None,
             spin: Duration::ZERO,
+            authentication: None,
+            judge: None,
             pipeline: Pipeline::default(),
             meter: None,
         }
@@ -104,6 +111,30 @@ impl UdpConfig {
         max_reassembly_memory => total_budget_len: usize;
         /// Reassembly for one session (bytes). Default: 128 MiB.
         max_reassembly_memory_per_session => session_budget_len: usize;
+        /// How much one session may send, and one address without a session (an IPv6 /64 counts as one); each
+        /// datagram counts as a frame. Default: no limit. What is over it is dropped and not acknowledged, so
+        /// that it is sent again later if it is to be acknowledged.
+        rate_limit => rate_limit: Option<RateLimit>;
+    }
+
+    /// Client: the token sent when a session is opened, 1 to 255 bytes. Default: none. Datagrams are not
+    /// encrypted: everybody on the way can read it and use it.
+    #[must_use]
+    pub fn auth_token(mut self, token: Option<Vec<u8>>) -> Self {
+        self.endpoint.auth_token = token.map(Into::into);
+        self
+    }
+
+    /// Server: what recognises clients before they get a session. Default: nothing, everybody is served.
+    /// With one, messages without a session are dropped. It never runs for an address that has not proved
+    /// that it receives what is sent to it.
+    ///
+    /// Takes an [`Authenticator`](crate::net::identity::Authenticator), or one with its
+    /// [settings](Authentication).
+    #[must_use]
+    pub fn authenticator(mut self, authentication: impl Into<Authentication>) -> Self {
+        self.authentication = Some(authentication.into());
+        self
     }
 
     /// The socket's send buffer (bytes); `None` leaves the system's default. Default: 2 MiB. The system
@@ -178,6 +209,12 @@ impl UdpConfig {
         self
     }
 
+    /// Gives the socket that is about to be bound a meter of its own, which the one that was set adds up.
+    pub(crate) fn own_meter(&mut self) -> &Meter {
+        let own = self.meter.as_ref().map_or_else(Meter::new, Meter::child);
+        self.meter.insert(own)
+    }
+
     /// Checks what a setter cannot. `bind` calls it.
     ///
     /// # Errors
@@ -186,6 +223,9 @@ impl UdpConfig {
         self.endpoint
             .check()
             .map_err(|(setting, reason)| VstpError::config(setting, reason))?;
+        if let Some(authentication) = &self.authentication {
+            authentication.validate()?;
+        }
         self.pipeline.validate(&self.endpoint.features)?;
         if self.recv_queue_count == 0 || self.send_queue_count == 0 {
             return Err(VstpError::config(

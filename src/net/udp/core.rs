@@ -1,11 +1,15 @@
 //! [`Core`]: the protocol of one socket with what callers wait for. Everything that its lock protects.
 
 use super::config::UdpConfig;
-use crate::proto::datagram::{Endpoint, Event, Failure, IdMap, Token};
+use super::reception::Reception;
+use crate::net::identity::{Identity, Refusal};
+use crate::proto::ErrorCode;
+use crate::proto::datagram::{Applicant, Endpoint, Event, Failure, IdMap, Token};
 use crate::wire::Frame;
 use crossbeam_channel::Sender;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -17,6 +21,8 @@ const ENDED_COUNT: usize = 16;
 pub(crate) struct Incoming {
     pub(crate) from: SocketAddr,
     pub(crate) session: Option<u128>,
+    /// Who the session's client is, if clients are recognised.
+    pub(crate) identity: Option<Arc<Identity>>,
     pub(crate) frame: Frame,
 }
 
@@ -64,6 +70,8 @@ pub(super) struct Core {
     /// Gone when the socket is closed, which ends whoever waits for messages.
     pub(super) inbox: Option<Sender<Incoming>>,
     pub(super) closed: bool,
+    /// A server's, with an authenticator.
+    pub(super) reception: Option<Reception>,
 }
 
 impl Core {
@@ -84,6 +92,7 @@ impl Core {
             too_large: None,
             inbox: Some(inbox),
             closed: false,
+            reception: None,
         }
     }
 
@@ -111,14 +120,27 @@ impl Core {
                     session,
                     frame,
                 } => {
+                    let identity = self.identity(from, session);
                     inbox_len.fetch_add(frame.payload.len(), Ordering::Relaxed);
                     if let Some(inbox) = &self.inbox {
                         // There is room: only the reader fills the queue, and it asked before.
                         let _ = inbox.try_send(Incoming {
                             from,
                             session,
+                            identity,
                             frame,
                         });
+                    }
+                }
+                Event::Hello {
+                    client,
+                    auth_token,
+                    until,
+                } => {
+                    let reception = self.reception.as_ref();
+                    let asked = reception.is_some_and(|r| r.ask(client, auth_token, until));
+                    if !asked {
+                        self.endpoint.refuse(client, ErrorCode::Busy);
                     }
                 }
                 Event::Delivered(token) => self.send_ended(token, Ok(())),
@@ -130,12 +152,45 @@ impl Core {
                     self.connected.insert(peer, Err(failure));
                 }
                 Event::Closed { peer, by } => {
+                    let current = self.endpoint.session(peer).map(|(id, _)| id);
+                    if let Some(reception) = &mut self.reception {
+                        reception.forget(peer, current);
+                    }
                     self.ended.truncate(ENDED_COUNT - 1);
                     self.ended.push_front((peer, by));
                 }
             }
         }
         count
+    }
+
+    /// Who is at the other end of a session.
+    pub(super) fn identity(
+        &self,
+        peer: SocketAddr,
+        session: Option<u128>,
+    ) -> Option<Arc<Identity>> {
+        self.reception.as_ref()?.identity(peer, session?)
+    }
+
+    /// The authenticator has decided about a client. One that waits no longer is left alone.
+    pub(super) fn decide(
+        &mut self,
+        now: Instant,
+        client: Applicant,
+        decision: Result<Identity, Refusal>,
+    ) {
+        match decision {
+            Ok(identity) => {
+                let admitted = self.endpoint.admit(now, client);
+                if let (Some(session), Some(reception)) = (admitted, &mut self.reception) {
+                    reception.note(client.peer, session, identity);
+                }
+            }
+            Err(_) => {
+                self.endpoint.refuse(client, ErrorCode::Unauthorized);
+            }
+        }
     }
 
     fn send_ended(&mut self, token: Token, how: Result<(), Failure>) {

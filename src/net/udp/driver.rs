@@ -10,6 +10,7 @@ use super::stats::UdpStats;
 use super::turn::Turn;
 use crate::error::{ClosedBy, VstpError};
 use crate::metrics::{Metrics, Snapshot};
+use crate::net::identity::Identity;
 use crate::net::meter::{Meter, Source};
 use crate::net::tcp::memory::MemoryBudget;
 use crate::net::{clock, random};
@@ -81,7 +82,7 @@ impl Driver {
             recv_errors: AtomicU64::new(0),
             extension_failures: AtomicU64::new(0),
             memory: Arc::new(MemoryBudget::new(config.endpoint.total_budget_len)),
-            meter: config.meter.as_ref().map_or_else(Meter::new, Meter::child),
+            meter: config.meter.clone().unwrap_or_default(),
             handed: Mutex::new(None),
             config,
         })
@@ -485,6 +486,13 @@ impl Driver {
         self.lock().endpoint.stats().sessions
     }
 
+    /// Who is at the other end of the session with this address.
+    pub(crate) fn identity(&self, of: SocketAddr) -> Option<Arc<Identity>> {
+        let core = self.lock();
+        let (session, _) = core.endpoint.session(of)?;
+        core.identity(of, Some(session))
+    }
+
     /// Sends now what waits for company.
     pub(super) fn push(&self) {
         self.transmit();
@@ -515,6 +523,7 @@ impl Driver {
         let mut core = self.lock();
         core.closed = true;
         core.inbox = None;
+        let reception = core.reception.take();
         drop(core);
         self.changed.notify_all();
         self.timer.notify_all();
@@ -522,6 +531,8 @@ impl Driver {
         self.socket.wake();
         // Waits for calls that are in the system; they have just been woken.
         self.socket.close();
+        // Waits a moment for the authenticator's threads, which may want the protocol.
+        drop(reception);
     }
 }
 

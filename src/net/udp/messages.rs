@@ -100,6 +100,7 @@ impl Driver {
             from,
             session,
             frame,
+            ..
         } = incoming;
         let pipeline = &self.config.pipeline;
         let done = pipeline.inbound(frame, || {
@@ -124,6 +125,7 @@ impl Driver {
             return Some(incoming);
         }
         let (from, session) = (incoming.from, incoming.session);
+        let identity = incoming.identity.clone();
         let id = incoming.frame.header(keys::CORRELATION_ID);
         let id = id.map(<[u8]>::to_vec);
         match self.extend(incoming) {
@@ -131,6 +133,7 @@ impl Driver {
                 return Some(Incoming {
                     from,
                     session,
+                    identity,
                     frame,
                 });
             }

@@ -24,6 +24,7 @@ pub(crate) mod driver;
 #[cfg(all(feature = "tls", feature = "json"))]
 mod in_session;
 mod messages;
+mod reception;
 pub(crate) mod running;
 mod session;
 mod socket;

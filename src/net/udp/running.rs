@@ -3,6 +3,7 @@
 use super::config::UdpConfig;
 use super::core::Core;
 use super::driver::Driver;
+use super::reception::Reception;
 use crate::error::VstpError;
 use crate::net::clock;
 use crate::net::meter::Source;
@@ -32,7 +33,18 @@ impl Running {
         if is_server && config.endpoint.answer_limit == AnswerLimit::Unlimited {
             config.endpoint.answer_limit = AnswerLimit::Times(3);
         }
+        let judge = config.judge.take().filter(|_| is_server);
+        config.endpoint.auth_timeout = judge.as_ref().map(|judge| judge.timeout());
         let driver = Arc::new(Driver::new(addr, config)?);
+        if let Some(judge) = judge {
+            let weak = Arc::downgrade(&driver);
+            let decide = Arc::new(move |client, decision| {
+                if let Some(driver) = weak.upgrade() {
+                    driver.with(|core| core.decide(clock::now(), client, decision));
+                }
+            });
+            driver.lock().reception = Some(Reception::new(judge, decide));
+        }
         let source: Weak<dyn Source> = Arc::<Driver>::downgrade(&driver);
         driver.meter().attach(source);
         let running = Self {

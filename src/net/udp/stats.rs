@@ -57,6 +57,7 @@ impl UdpStats {
             (Family::SetBytes, 0, protocol.reassembly_len as u64),
             (Family::SessionsOpened, 0, protocol.sessions_opened),
             (Family::SessionsClosed, 0, protocol.sessions_closed),
+            (Family::SessionsRefused, 0, protocol.sessions_refused),
             (Family::SessionsActive, 0, protocol.sessions as u64),
             (Family::Queued, RECEIVED, self.recv_queue_count as u64),
             (Family::Queued, SENT, self.send_queue_count as u64),

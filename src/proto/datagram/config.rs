@@ -1,6 +1,7 @@
 //! The limits and times of an endpoint, each with its default (spec 4.12).
 
-use crate::proto::keys::Features;
+use crate::proto::keys::{AuthToken, Features};
+use crate::proto::rate::RateLimit;
 use std::time::Duration;
 
 /// What an application may send to an address without a session that has sent something.
@@ -63,6 +64,14 @@ pub struct EndpointConfig {
     pub max_reassembly_sessions: usize,
     /// Addresses without a session that are remembered. Default: 16,384.
     pub max_strangers: usize,
+    /// Client: what it proves itself with; goes out with the cookie, 1 to 255 bytes. Default: nothing.
+    pub auth_token: Option<AuthToken>,
+    /// Server: how long a decision about a client may take, if clients are to be recognised; messages then
+    /// count in sessions only. Default: everybody is welcome.
+    pub auth_timeout: Option<Duration>,
+    /// How much one session may send, or one network without one; what is over it is dropped. Default:
+    /// unlimited.
+    pub rate_limit: Option<RateLimit>,
 }
 
 impl Default for EndpointConfig {
@@ -89,6 +98,9 @@ impl Default for EndpointConfig {
             total_budget_len: 512 * 1024 * 1024,
             max_reassembly_sessions: 1000,
             max_strangers: 16 * 1024,
+            auth_token: None,
+            auth_timeout: None,
+            rate_limit: None,
         }
     }
 }
@@ -120,6 +132,11 @@ pub(super) const SET_LIFE: Duration = Duration::from_secs(30);
 pub(super) const ACK_DELAY: Duration = Duration::from_millis(2);
 /// So many new fragments are acknowledged at once.
 pub(super) const ACK_EVERY: u32 = 16;
+/// Clients that are being judged at once, and those of one network among them.
+pub(super) const MAX_JUDGED: usize = 1024;
+pub(super) const MAX_JUDGED_PER_NETWORK: usize = 16;
+/// A session that sends too much is told so at most this often.
+pub(super) const RATE_REPORT: Duration = Duration::from_secs(1);
 /// Cookies handed out in a second, all addresses together.
 pub(super) const COOKIES_PER_SECOND: u32 = 1000;
 
@@ -154,6 +171,16 @@ impl EndpointConfig {
         }
         if self.accept_sessions && (self.max_sessions == 0 || self.max_sessions_per_ip == 0) {
             return Err(("max_sessions", "zero would serve nobody"));
+        }
+        let token_len = self.auth_token.as_ref().map(|token| token.as_bytes().len());
+        if token_len.is_some_and(|len| !(1..=255).contains(&len)) {
+            return Err(("auth_token", "must have 1 to 255 bytes over UDP"));
+        }
+        if self.auth_timeout.is_some_and(|time| time.is_zero()) {
+            return Err(("auth_timeout", "zero would refuse everybody"));
+        }
+        if let Some(Err(reason)) = self.rate_limit.map(|limit| limit.check()) {
+            return Err(("rate_limit", reason));
         }
         if self.max_strangers == 0 {
             return Err(("max_strangers", "must be one or more"));

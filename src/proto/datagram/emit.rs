@@ -3,7 +3,7 @@
 
 use super::config::HELLO_LEN;
 use super::fragment::{Cut, Inner};
-use crate::proto::keys::{self, Features};
+use crate::proto::keys::{self, AuthToken, Features};
 use crate::wire::{
     EncodeError, Flags, FrameRef, FrameType, FrameWriter, Limits, Trailer, digit_count, encoded_len,
 };
@@ -188,7 +188,12 @@ pub(super) fn ack(msg_id: u64, sid: Option<&Sid>, out: &mut Vec<u8>) {
 
 /// HELLO, padded so that no answer is longer (spec 4.8).
 #[must_use]
-pub(super) fn hello(features: &Features, max_frame_len: usize, cookie: Option<&[u8]>) -> Vec<u8> {
+pub(super) fn hello(
+    features: &Features,
+    max_frame_len: usize,
+    cookie: Option<&[u8]>,
+    auth_token: Option<&AuthToken>,
+) -> Vec<u8> {
     let mut out = Vec::with_capacity(HELLO_LEN);
     let mut writer = FrameWriter::new(&mut out, FrameType::Hello, Flags::empty());
     let features = features.to_string();
@@ -199,6 +204,10 @@ pub(super) fn hello(features: &Features, max_frame_len: usize, cookie: Option<&[
     writer.number(keys::MAX_FRAME_SIZE, max_frame_len as u64);
     if let Some(cookie) = cookie {
         writer.header(keys::COOKIE, cookie);
+        // spec 4.8: the address that it goes to has answered; before that, nobody gets the token.
+        if let Some(token) = auth_token {
+            writer.header(keys::AUTH_TOKEN, token.as_bytes());
+        }
     }
     let padding = HELLO_LEN.saturating_sub(writer.written() + 4);
     let payload = writer.payload_buffer();
@@ -218,10 +227,13 @@ mod tests {
     fn hello_has_exactly_its_length() {
         let features: Features = "bundle,gzip".parse().expect("names");
         for cookie in [None, Some(&[1_u8; 40][..])] {
-            let hello = hello(&features, 1 << 20, cookie);
+            let token = vec![b't'; 255].into();
+            let hello = hello(&features, 1 << 20, cookie, Some(&token));
             assert_eq!(hello.len(), HELLO_LEN);
             let frame = decode_exact(&hello, Trailer::Always, &Limits::default()).expect("valid");
             assert_eq!(frame.headers.get(keys::COOKIE), cookie);
+            let sent = frame.headers.get(keys::AUTH_TOKEN);
+            assert_eq!(sent, cookie.map(|_| token.as_bytes()), "with a cookie only");
             assert!(frame.payload.iter().all(|b| *b == 0));
         }
     }

@@ -39,7 +39,7 @@ mod stats;
 pub use config::{AnswerLimit, EndpointConfig, MAX_DATAGRAM_LEN};
 pub use endpoint::Endpoint;
 pub use ids::{IdHasher, IdMap};
-pub use parts::{Event, Failure, Progress, SendError, Token, Transmit};
+pub use parts::{Applicant, Event, Failure, Progress, SendError, Token, Transmit};
 pub use stats::{DropReason, EndpointStats};
 
 use crate::proto::keys::Features;

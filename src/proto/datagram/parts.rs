@@ -1,9 +1,10 @@
 //! What goes into an endpoint and comes out of it, apart from datagrams.
 
 use crate::proto::code::ErrorCode;
-use crate::proto::keys::Features;
+use crate::proto::keys::{AuthToken, Features};
 use crate::wire::{EncodeError, Frame};
 use std::net::SocketAddr;
+use std::time::Instant;
 use thiserror::Error;
 
 /// Datagrams for one destination, in the buffer that [`super::Endpoint::poll_transmit`] filled.
@@ -20,6 +21,14 @@ pub struct Transmit {
 pub struct Token {
     pub(super) peer: usize,
     pub(super) msg_id: u64,
+}
+
+/// A client that is being judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Applicant {
+    /// Its address.
+    pub peer: SocketAddr,
+    pub(super) number: u64,
 }
 
 /// How far a message is.
@@ -44,6 +53,16 @@ pub enum Event {
         session: Option<u128>,
         /// What.
         frame: Frame,
+    },
+    /// Server: a client whose address is proved wants a session and is to be judged, by
+    /// [`admit`](super::Endpoint::admit) or [`refuse`](super::Endpoint::refuse).
+    Hello {
+        /// Which one.
+        client: Applicant,
+        /// What it proves itself with.
+        auth_token: Option<AuthToken>,
+        /// When it is refused without a decision.
+        until: Instant,
     },
     /// A message was acknowledged.
     Delivered(Token),

@@ -36,11 +36,15 @@ pub enum DropReason {
     Compression,
     /// A custom frame type without a handler, or a frame type that means nothing here.
     Unhandled,
+    /// A message without a session, where clients are to be recognised.
+    Unauthorized,
+    /// More than the rate limit.
+    RateLimited,
 }
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Malformed,
         Self::BadCrc,
         Self::BadSource,
@@ -56,6 +60,8 @@ impl DropReason {
         Self::Calm,
         Self::Compression,
         Self::Unhandled,
+        Self::Unauthorized,
+        Self::RateLimited,
     ];
 
     /// A word for it, as metrics use it.
@@ -77,6 +83,8 @@ impl DropReason {
             Self::Calm => "calm",
             Self::Compression => "compression",
             Self::Unhandled => "unhandled",
+            Self::Unauthorized => "unauthorized",
+            Self::RateLimited => "rate_limited",
         }
     }
 }
@@ -115,6 +123,8 @@ pub struct EndpointStats {
     pub sessions_opened: u64,
     /// Sessions that ended.
     pub sessions_closed: u64,
+    /// Clients that were judged and got no session.
+    pub sessions_refused: u64,
     /// Sets of fragments that were completed.
     pub sets_completed: u64,
     /// Sets of fragments that were given up: too old, or evicted.

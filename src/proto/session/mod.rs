@@ -9,6 +9,8 @@
 //!   Waiting ──WELCOME──> Open       Start ──HELLO──────────────> Open
 //!      └──ERR──> (refused)            └──DATA PING custom──────> Open, without HELLO
 //!                                                                (plaintext, if allowed)
+//!                                  with authentication
+//!                                  Start ──HELLO──> Judging ──welcome()──> Open
 //!   Open ──BYE received──> Over     sending BYE changes nothing here: until the peer's BYE
 //!                                   everything that may come in Open may come
 //! ```
@@ -40,6 +42,8 @@ enum State {
     Waiting,
     /// Server: nothing was received.
     Start,
+    /// Server: HELLO was received and is being judged; nothing else may come.
+    Judging,
     Open,
     /// BYE was received.
     Over,
@@ -50,6 +54,7 @@ impl State {
         match self {
             Self::Waiting => "waiting for WELCOME",
             Self::Start => "waiting for HELLO",
+            Self::Judging => "being judged",
             Self::Open => "open",
             Self::Over => "over",
         }
@@ -80,6 +85,8 @@ pub struct Session {
     state: State,
     session_id: u128,
     established: Option<Established>,
+    /// Server: what HELLO and our WELCOME settle once the client is known.
+    pending: Option<(Established, Frame)>,
     said_bye: bool,
     /// Client: HELLO was said in an open session, and WELCOME is due.
     late_hello: bool,
@@ -124,6 +131,7 @@ impl Session {
             state: State::Start,
             session_id,
             established: None,
+            pending: None,
             said_bye: false,
             late_hello: false,
             control: Budget::default(),
@@ -150,7 +158,8 @@ impl Session {
     /// The table of spec 3.3: what this frame is, here and now.
     fn rule(&self, typ: FrameType) -> Rule {
         use FrameType::{Ack, Bye, Custom, Data, Err, Hello, Ping, Pong, Welcome};
-        let must_hello = self.security == Security::Tls || self.config.require_hello;
+        let must_hello =
+            self.security == Security::Tls || self.config.require_hello || self.config.authenticate;
         let hello_missing = self.established.as_ref().is_none_or(|e| !e.hello);
         let late_hello = hello_missing && self.security == Security::Plaintext;
         match (self.role, self.state, typ) {
@@ -168,7 +177,7 @@ impl Session {
             (_, State::Open, Pong) => Rule::Pong,
             (_, State::Open, Ack) => Rule::Ack,
             (_, State::Open, Bye) => Rule::Bye,
-            (_, State::Waiting | State::Start | State::Open, _) => Rule::Refuse,
+            (_, State::Waiting | State::Start | State::Judging | State::Open, _) => Rule::Refuse,
         }
     }
 
@@ -355,17 +364,28 @@ impl Session {
         if !features.is_empty() {
             welcome = welcome.with_header(keys::FEATURES, features.to_string());
         }
-        self.other.push_back(welcome);
-        self.state = State::Open;
-        let session_id = self.session_id;
-        self.established = Some(Established {
-            session_id,
+        let established = Established {
+            session_id: self.session_id,
             features,
             peer_max_frame_len,
-            auth_token,
             hello: true,
-        });
+        };
+        self.pending = Some((established, welcome));
+        if self.config.authenticate {
+            self.state = State::Judging;
+            return Ok(Event::Hello { auth_token });
+        }
+        self.welcome();
         Ok(Event::Established)
+    }
+
+    /// Server: opens the session of a client whose HELLO was judged; WELCOME is in the output.
+    pub fn welcome(&mut self) {
+        if let Some((established, welcome)) = self.pending.take() {
+            self.other.push_back(welcome);
+            self.state = State::Open;
+            self.established = Some(established);
+        }
     }
 
     fn handle_welcome(&mut self, frame: FrameRef<'_>) -> Result<Event, Violation> {
@@ -386,7 +406,6 @@ impl Session {
             session_id,
             features,
             peer_max_frame_len: peer_limit(frame)?,
-            auth_token: None,
             hello: true,
         });
         Ok(Event::Established)

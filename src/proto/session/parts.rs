@@ -34,6 +34,8 @@ pub struct SessionConfig {
     pub require_hello: bool,
     /// Client: the token to send.
     pub auth_token: Option<AuthToken>,
+    /// Server: whether HELLO is to be judged before it is answered; the stream then begins with it.
+    pub authenticate: bool,
 }
 
 /// What HELLO and WELCOME settled.
@@ -45,8 +47,6 @@ pub struct Established {
     pub features: Features,
     /// The largest frame that the peer accepts, if it said so (bytes).
     pub peer_max_frame_len: Option<usize>,
-    /// Server: the client's token.
-    pub auth_token: Option<AuthToken>,
     pub(super) hello: bool,
 }
 
@@ -63,6 +63,12 @@ impl Established {
 pub enum Event {
     /// The application gets the frame.
     Deliver,
+    /// Server: HELLO has come and is to be judged; [`Session::welcome`](super::Session::welcome) opens the
+    /// session.
+    Hello {
+        /// What the client proves itself with.
+        auth_token: Option<AuthToken>,
+    },
     /// The session is open now, or HELLO came later.
     Established,
     /// Nothing to do.

@@ -16,7 +16,16 @@ fn config() -> SessionConfig {
         hello: true,
         require_hello: false,
         auth_token: None,
+        authenticate: false,
     }
+}
+
+fn judging_server(security: Security) -> Session {
+    let config = SessionConfig {
+        authenticate: true,
+        ..config()
+    };
+    Session::server(config, security, 7)
 }
 
 fn client(security: Security) -> Session {
@@ -189,7 +198,7 @@ fn a13_state_type_role_table() {
         for (typ, expected) in TYPES.into_iter().zip(expected) {
             let mut session = start();
             let got = match give(&mut session, &sample(typ)) {
-                Ok(Event::Established) => 'W',
+                Ok(Event::Established | Event::Hello { .. }) => 'W',
                 Ok(Event::Deliver) => 'D',
                 Ok(Event::Consumed) => 'P',
                 Ok(Event::Pong) => 'o',
@@ -379,11 +388,57 @@ fn tokens_of_any_length_arrive_whole() {
         let hello = Session::client(config, Security::Tls)
             .poll_output()
             .unwrap();
-        let mut server = server(Security::Tls);
-        give(&mut server, &hello).unwrap();
-        let arrived = server.established().unwrap().auth_token.clone().unwrap();
+        let mut server = judging_server(Security::Tls);
+        let event = give(&mut server, &hello);
+        let Ok(Event::Hello {
+            auth_token: Some(arrived),
+        }) = event
+        else {
+            panic!("{event:?}");
+        };
         assert_eq!(arrived.as_bytes(), token, "{len}");
         assert_eq!(format!("{arrived:?}"), "AuthToken(..)");
+    }
+}
+
+#[test]
+fn a_client_is_welcomed_only_once_it_was_judged() {
+    for security in [Security::Plaintext, Security::Tls] {
+        for first in [sample(FrameType::Data), sample(FrameType::Ping)] {
+            let refused = give(&mut judging_server(security), &first);
+            assert!(
+                matches!(refused, Err(Violation::HelloRequired { .. })),
+                "{refused:?}"
+            );
+        }
+        let mut session = judging_server(security);
+        assert_eq!(
+            give(&mut session, &hello()),
+            Ok(Event::Hello { auth_token: None })
+        );
+        assert_eq!(session.poll_output(), None, "no WELCOME yet");
+        assert!(session.established().is_none());
+        for early in [FrameType::Hello, FrameType::Data, FrameType::Bye] {
+            let refused = give(&mut session, &sample(early));
+            assert!(
+                matches!(refused, Err(Violation::Unexpected { .. })),
+                "{refused:?}"
+            );
+        }
+        session.welcome();
+        let welcome = session.poll_output().unwrap();
+        assert_eq!(welcome.typ, FrameType::Welcome);
+        assert!(session.established().unwrap().has_hello());
+        assert_eq!(
+            give(&mut session, &sample(FrameType::Data)),
+            Ok(Event::Deliver)
+        );
+        session.welcome();
+        assert!(
+            session
+                .poll_output()
+                .is_none_or(|f| f.typ != FrameType::Welcome)
+        );
     }
 }
 
@@ -577,6 +632,7 @@ fn violations_have_the_codes_of_the_spec() {
         ),
         (Violation::Overrun(Overrun::ControlFrames), ErrorCode::Calm),
         (Violation::Overrun(Overrun::TinyReads), ErrorCode::Calm),
+        (Violation::Unauthorized, ErrorCode::Unauthorized),
     ] {
         let frame = Session::fatal_error_frame(&violation);
         assert_eq!(

@@ -8,10 +8,11 @@
 //! remember is not in it. When it is full, the address closest to being forgotten gives way; if
 //! all have connections, the new one is refused.
 
+use crate::proto::network::Network;
 use std::collections::hash_map::{Entry as Slot, RandomState};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -94,9 +95,9 @@ struct Rate {
 #[derive(Default)]
 struct Table {
     /// The hasher is keyed at random, so that peers cannot choose addresses that collide.
-    entries: HashMap<Key, Entry, RandomState>,
+    entries: HashMap<Network, Entry, RandomState>,
     /// The addresses that are kept for their rate alone, by the time at which it is forgotten.
-    idle: BTreeSet<(Instant, Key)>,
+    idle: BTreeSet<(Instant, Network)>,
 }
 
 #[derive(Clone, Copy)]
@@ -104,23 +105,6 @@ struct Entry {
     connections: u32,
     /// When the rate has nothing more to remember; `None` without a rate.
     full_at: Option<Instant>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Key {
-    V4(Ipv4Addr),
-    /// The first 64 bits.
-    V6(u64),
-}
-
-impl From<IpAddr> for Key {
-    fn from(address: IpAddr) -> Self {
-        // A dual-stack listener shows IPv4 peers as ::ffff:a.b.c.d.
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self::V4(address),
-            IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
-        }
-    }
 }
 
 /// A longer span than a server runs, and short enough for the clock.
@@ -157,7 +141,7 @@ impl Addresses {
     /// # Errors
     /// [`AddressRefusal`]: the limit that was reached.
     pub fn admit(&self, address: IpAddr, now: Instant) -> Result<AddressGuard, AddressRefusal> {
-        let key = Key::from(address);
+        let key = Network::from(address);
         self.shared.lock().admit(key, now, &self.shared)?;
         Ok(AddressGuard {
             shared: Arc::clone(&self.shared),
@@ -169,7 +153,7 @@ impl Addresses {
     #[must_use]
     pub fn connections(&self, address: IpAddr) -> u32 {
         let table = self.shared.lock();
-        let entry = table.entries.get(&Key::from(address));
+        let entry = table.entries.get(&Network::from(address));
         entry.map_or(0, |entry| entry.connections)
     }
 
@@ -192,7 +176,7 @@ impl Addresses {
 }
 
 impl Table {
-    fn admit(&mut self, key: Key, now: Instant, limits: &Shared) -> Result<(), AddressRefusal> {
+    fn admit(&mut self, key: Network, now: Instant, limits: &Shared) -> Result<(), AddressRefusal> {
         self.forget_old(now);
         let known = self.entries.get(&key).copied();
         let mut entry = known.unwrap_or(Entry {
@@ -222,7 +206,7 @@ impl Table {
         Ok(())
     }
 
-    fn release(&mut self, key: Key) {
+    fn release(&mut self, key: Network) {
         // Always there: entries with connections are never removed.
         let Slot::Occupied(mut slot) = self.entries.entry(key) else {
             return;
@@ -264,7 +248,7 @@ impl Shared {
 #[must_use = "dropping the guard ends the counting"]
 pub struct AddressGuard {
     shared: Arc<Shared>,
-    key: Key,
+    key: Network,
 }
 
 impl Drop for AddressGuard {

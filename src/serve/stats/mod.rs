@@ -62,6 +62,14 @@ pub struct ServerStats {
     pub handshake_tls_failures: u64,
     /// Handshakes that broke the protocol.
     pub handshake_protocol_failures: u64,
+    /// Clients that the authenticator did not recognise.
+    pub handshake_unauthorized: u64,
+    /// Panics of the authenticator; each refused a client.
+    pub authenticator_panics: u64,
+    /// Decisions of the authenticator that came too late and were dropped.
+    pub authenticator_late: u64,
+    /// Messages after which a connection was not read for a while: it sends more than its rate limit.
+    pub rate_pauses: u64,
     /// Errors of accept(2) about one connection.
     pub accept_errors_connection: u64,
     /// Errors of accept(2) for want of descriptors or memory.
@@ -127,6 +135,10 @@ impl Counters {
             handshake_timeouts: failed(0),
             handshake_tls_failures: failed(1),
             handshake_protocol_failures: failed(2),
+            handshake_unauthorized: failed(3),
+            authenticator_panics: at(Family::AuthenticatorPanics, 0),
+            authenticator_late: at(Family::AuthenticatorLate, 0),
+            rate_pauses: at(Family::RatePauses, 0),
             accept_errors_connection: accept(AcceptFailure::Connection),
             accept_errors_resources: accept(AcceptFailure::Resources),
             accept_errors_listener: accept(AcceptFailure::Listener),

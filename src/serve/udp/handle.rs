@@ -46,6 +46,12 @@ impl UdpServerHandle {
         self.serving.running.driver.meter()
     }
 
+    /// Panics of the authenticator so far; each refused a client.
+    #[must_use]
+    pub fn authenticator_panics(&self) -> u64 {
+        self.serving.metrics.load(Family::AuthenticatorPanics, 0)
+    }
+
     /// Lets handlers finish what was received, says goodbye in all sessions, closes the socket.
     ///
     /// A second call, from whatever thread, waits for the first and returns the same report. From

@@ -8,10 +8,12 @@ mod worker;
 pub use handle::UdpServerHandle;
 pub use peer::UdpPeer;
 
+use super::gate::Gate;
 use super::reply::IntoReply;
 use crate::error::{TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
 use crate::net::clock;
+use crate::net::identity::Identity;
 use crate::net::meter::Meter;
 use crate::net::udp::driver::Driver;
 use crate::net::udp::running::Running;
@@ -47,8 +49,16 @@ impl VstpUdpServer {
     ///
     /// # Errors
     /// As there, and `Config`.
-    pub fn bind_with_config(addr: impl ToAddress, config: UdpConfig) -> Result<Self, VstpError> {
+    pub fn bind_with_config(
+        addr: impl ToAddress,
+        mut config: UdpConfig,
+    ) -> Result<Self, VstpError> {
         config.validate()?;
+        let metrics = config.own_meter().metrics();
+        if let Some(authentication) = config.authentication.take() {
+            // Nobody waits for a decision in a thread, so nobody needs to know of the server's end.
+            config.judge = Some(Gate::start(&authentication, &metrics, || false)?);
+        }
         let addr = resolve_first(addr, config.endpoint.handshake_timeout)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
@@ -88,6 +98,13 @@ impl VstpUdpServer {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.driver().local_addr()
+    }
+
+    /// Who is at the other end of the session with this address, at a server with an
+    /// [authenticator](UdpConfig::authenticator).
+    #[must_use]
+    pub fn identity(&self, of: SocketAddr) -> Option<Arc<Identity>> {
+        self.driver().identity(of)
     }
 
     /// Waits for the next message, and where it came from.

@@ -1,6 +1,7 @@
 //! [`UdpPeer`]: what a handler sees of the address that a frame came from.
 
 use crate::error::VstpError;
+use crate::net::identity::Identity;
 use crate::net::udp::driver::Driver;
 use crate::wire::Frame;
 use std::net::SocketAddr;
@@ -12,14 +13,21 @@ pub struct UdpPeer {
     driver: Arc<Driver>,
     addr: SocketAddr,
     session: Option<u128>,
+    identity: Option<Arc<Identity>>,
 }
 
 impl UdpPeer {
-    pub(super) fn new(driver: &Arc<Driver>, addr: SocketAddr, session: Option<u128>) -> Self {
+    pub(super) fn new(
+        driver: &Arc<Driver>,
+        addr: SocketAddr,
+        session: Option<u128>,
+        identity: Option<Arc<Identity>>,
+    ) -> Self {
         Self {
             driver: Arc::clone(driver),
             addr,
             session,
+            identity,
         }
     }
 
@@ -33,6 +41,12 @@ impl UdpPeer {
     #[must_use]
     pub const fn session_id(&self) -> Option<u128> {
         self.session
+    }
+
+    /// Who the client is, at a server with an [authenticator](crate::net::udp::UdpConfig::authenticator).
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_deref()
     }
 
     /// Sends it a frame once, beside the handler's answer.

@@ -54,7 +54,7 @@ fn serve(serving: &Serving, work: &Work, incoming: Incoming) {
     let (from, session) = (incoming.from, incoming.session);
     let request = incoming.frame.header(keys::CORRELATION_ID);
     let request = request.map(<[u8]>::to_vec);
-    let peer = UdpPeer::new(driver, from, session);
+    let peer = UdpPeer::new(driver, from, session, incoming.identity.clone());
     let reply = match driver.extend(incoming) {
         Inbound::Deliver(frame) => ask(serving, work, &peer, frame),
         Inbound::Consumed => Reply::None,

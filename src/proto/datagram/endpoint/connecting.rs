@@ -1,10 +1,7 @@
 //! What is remembered while sessions are being opened, on either side.
 
-use std::net::IpAddr;
+use crate::proto::keys::Features;
 use std::time::{Duration, Instant};
-
-/// A network that counts as one client.
-pub(super) type Key = u64;
 
 /// A session that this side is opening.
 #[derive(Debug)]
@@ -22,10 +19,22 @@ pub(super) struct CookieRate {
     pub(super) count: u32,
 }
 
-/// What counts as one client's: an IPv4 address, an IPv6 /64.
-pub(super) fn network(ip: IpAddr) -> Key {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => u64::from(ip.to_bits()),
-        IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64,
-    }
+/// Server: a HELLO with a valid cookie.
+#[derive(Debug)]
+pub(super) struct Hello {
+    pub(super) cookie: Vec<u8>,
+    /// When the cookie was made.
+    pub(super) made: Duration,
+    /// What both can do.
+    pub(super) features: Features,
+    /// The largest frame that the client takes.
+    pub(super) max_frame_len: u64,
+}
+
+/// Server: a client about which somebody else decides.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) number: u64,
+    pub(super) hello: Hello,
+    pub(super) until: Instant,
 }

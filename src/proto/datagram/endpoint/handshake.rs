@@ -15,9 +15,10 @@ use super::super::parts::{Event, Failure, SendError};
 use super::super::peer::{Link, Peer};
 use super::super::stats::DropReason;
 use super::Endpoint;
-use super::connecting::{Connecting, CookieRate, network};
+use super::connecting::{Connecting, CookieRate, Hello};
 use crate::proto::code::ErrorCode;
 use crate::proto::keys::{self, Features};
+use crate::proto::network::Network;
 use crate::wire::{FrameRef, FrameType};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -68,7 +69,9 @@ impl Endpoint {
             connecting.cookie = None;
         }
         let cookie = connecting.cookie.as_ref().map(|(cookie, _)| &cookie[..]);
-        let hello = emit::hello(&self.config.features, self.config.max_frame_len, cookie);
+        let config = &self.config;
+        let token = config.auth_token.as_ref();
+        let hello = emit::hello(&config.features, config.max_frame_len, cookie, token);
         connecting.next_at = now + connecting.wait;
         connecting.wait = (connecting.wait * 2).min(self.config.max_retry_delay);
         self.stray.push_back((to, hello));
@@ -218,7 +221,11 @@ impl Endpoint {
                 }
                 Some(before) if before > made => return Err(DropReason::Hello),
                 // A new cookie from the same address: whoever is there has begun anew.
-                _ => self.end_session(index, Failure::Replaced),
+                _ if self.config.auth_timeout.is_none() => {
+                    self.end_session(index, Failure::Replaced);
+                }
+                // The same once that is known; until then the session is not given up.
+                _ => {}
             }
         }
         // Both sides are opening one. The side that handed out the smaller cookie is the server; both know
@@ -229,28 +236,39 @@ impl Endpoint {
                 return Err(DropReason::Hello);
             }
         }
-        if !self.has_place(from.ip()) {
-            let mut refusal = Vec::new();
-            Control::new(FrameType::Err, None).write(&mut refusal, |writer| {
-                writer.header(keys::CODE, ErrorCode::Busy.as_str().as_bytes());
-                writer.header(keys::COOKIE, cookie);
-            });
-            self.stray.push_back((from, refusal));
-            return Err(DropReason::Hello);
-        }
         let invalid = |_| DropReason::Invalid;
         let theirs = Features::from_header(frame.headers).map_err(invalid)?;
         let size = keys::number::<u64>(frame.headers, keys::MAX_FRAME_SIZE).map_err(invalid)?;
-        let features = self.config.features.intersection(&theirs);
+        let hello = Hello {
+            cookie: cookie.to_vec(),
+            made,
+            features: self.config.features.intersection(&theirs),
+            max_frame_len: size.filter(|size| *size >= 1024).unwrap_or(1024),
+        };
+        if self.config.auth_timeout.is_some() {
+            return self.ask_about(now, from, hello, frame);
+        }
+        if self.accept(now, from, &hello).is_none() {
+            return Err(DropReason::Hello);
+        }
+        Ok(())
+    }
+
+    /// Server: opens the session that a HELLO asks for, if there is a place; says so if not.
+    pub(super) fn accept(&mut self, now: Instant, from: SocketAddr, hello: &Hello) -> Option<u128> {
+        if !self.has_place(from.ip()) {
+            self.turn_away(from, &hello.cookie, ErrorCode::Busy);
+            return None;
+        }
         let link = Link {
             sid: self.secret.bytes(),
             id: u128::from_be_bytes(self.secret.bytes()),
-            bundle: features.contains("bundle"),
-            features,
-            max_frame_len: size.filter(|size| *size >= 1024).unwrap_or(1024),
-            cookie_made: Some(made),
+            bundle: hello.features.contains("bundle"),
+            features: hello.features.clone(),
+            max_frame_len: hello.max_frame_len,
+            cookie_made: Some(hello.made),
         };
-        *self.per_ip.entry(network(from.ip())).or_default() += 1;
+        *self.per_ip.entry(Network::from(from.ip())).or_default() += 1;
         let (session, features) = (link.id, link.features.clone());
         let index = self.open_session(now, from, link);
         self.welcome(index);
@@ -261,7 +279,17 @@ impl Endpoint {
                 features,
             });
         }
-        Ok(())
+        Some(session)
+    }
+
+    /// Server: refuses a HELLO with a valid cookie.
+    pub(super) fn turn_away(&mut self, from: SocketAddr, cookie: &[u8], code: ErrorCode) {
+        let mut refusal = Vec::new();
+        Control::new(FrameType::Err, None).write(&mut refusal, |writer| {
+            writer.header(keys::CODE, code.as_str().as_bytes());
+            writer.header(keys::COOKIE, cookie);
+        });
+        self.stray.push_back((from, refusal));
     }
 
     fn hand_out_cookie(
@@ -289,7 +317,7 @@ impl Endpoint {
     }
 
     fn has_place(&self, ip: IpAddr) -> bool {
-        let of_ip = self.per_ip.get(&network(ip)).copied().unwrap_or(0);
+        let of_ip = self.per_ip.get(&Network::from(ip)).copied().unwrap_or(0);
         self.sessions.len() < self.config.max_sessions && of_ip < self.config.max_sessions_per_ip
     }
 
@@ -320,7 +348,7 @@ impl Endpoint {
         let addr = peer.addr;
         let was_theirs = peer.link.as_ref().is_some_and(|l| l.cookie_made.is_some());
         if was_theirs {
-            let key = network(addr.ip());
+            let key = Network::from(addr.ip());
             if let Some(count) = self.per_ip.get_mut(&key) {
                 *count -= 1;
                 if *count == 0 {

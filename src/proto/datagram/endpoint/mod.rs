@@ -11,25 +11,31 @@
 
 mod connecting;
 mod handshake;
+mod judging;
+#[cfg(test)]
+mod judging_tests;
 mod path;
 mod permitted;
 mod receive;
 mod strangers;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 use super::config::{AnswerLimit, EndpointConfig};
 use super::emit::Envelope;
 use super::fragment::{Cut, Inner};
 use super::parts::{Event, Failure, Progress, SendError, Token, Transmit};
-use super::peer::{Fate, Link, Peer, Shared};
+use super::peer::{Link, Peer, Shared};
 use super::reassembly::Totals;
 use super::reliable::{Message, Outgoing, Set};
 use super::secret::Secret;
 use super::stats::EndpointStats;
 use crate::proto::keys::Features;
+use crate::proto::network::Network;
+use crate::proto::rate::RateTable;
 use crate::wire::{Frame, FrameRef, FrameType, Limits};
-use connecting::{Connecting, CookieRate, Key};
+use connecting::{Connecting, CookieRate, Judged};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -53,8 +59,13 @@ pub struct Endpoint {
     stranger_order: VecDeque<(usize, SocketAddr)>,
     connecting: BTreeMap<SocketAddr, Connecting>,
     /// Sessions that clients opened, by network.
-    per_ip: HashMap<Key, usize>,
+    per_ip: HashMap<Network, usize>,
     cookies: CookieRate,
+    /// Clients about which somebody decides, and how many there were.
+    judging: BTreeMap<SocketAddr, Judged>,
+    judged_count: u64,
+    /// What networks without a session may send.
+    rates: RateTable,
     /// Datagrams to addresses of which nothing is remembered.
     stray: VecDeque<(SocketAddr, Vec<u8>)>,
     /// Peers that may have something to send.
@@ -95,6 +106,9 @@ impl Endpoint {
                 began: now,
                 count: 0,
             },
+            judging: BTreeMap::new(),
+            judged_count: 0,
+            rates: RateTable::default(),
             stray: VecDeque::new(),
             active: VecDeque::new(),
             timers: BinaryHeap::new(),
@@ -511,70 +525,5 @@ impl Endpoint {
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.stray.is_empty() && self.active.is_empty()
-    }
-
-    fn schedule(&mut self, now: Instant, index: usize) {
-        let peer = self.peers.get_mut(index).and_then(Option::as_deref_mut);
-        let Some(peer) = peer else {
-            return;
-        };
-        let Some(at) = peer.deadline(now) else {
-            return;
-        };
-        if peer.scheduled.is_none_or(|scheduled| at < scheduled) {
-            peer.scheduled = Some(at);
-            self.timers.push(Reverse((at, index)));
-            // A flood of strangers, each forgotten for the next, leaves a timer of each behind.
-            if self.timers.len() > 4 * self.peers.len() + 64 {
-                let peers = &self.peers;
-                self.timers.retain(|Reverse((at, index))| {
-                    let peer = peers.get(*index).and_then(Option::as_deref);
-                    peer.is_some_and(|peer| peer.scheduled == Some(*at))
-                });
-            }
-        }
-    }
-
-    /// When [`Self::handle_timeout`] is to be called; later is allowed, earlier does no harm.
-    #[must_use]
-    pub fn next_timeout(&self) -> Option<Instant> {
-        let peers = self.timers.peek().map(|Reverse((at, _))| *at);
-        peers.into_iter().chain(self.connecting_deadline()).min()
-    }
-
-    /// Does what is due: resends, gives up, says HELLO, PING and BYE, forgets.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        let now = self.clamp(now);
-        self.connecting_timeout(now);
-        while let Some(Reverse((at, index))) = self.timers.peek().copied() {
-            if at > now {
-                break;
-            }
-            self.timers.pop();
-            let peer = self.peers.get_mut(index).and_then(Option::as_deref_mut);
-            let Some(peer) = peer else {
-                continue;
-            };
-            if peer.scheduled.is_some_and(|scheduled| scheduled <= at) {
-                peer.scheduled = None;
-            }
-            let mut shared = Shared {
-                config: &self.config,
-                totals: &mut self.totals,
-                stats: &mut self.stats,
-            };
-            let fate = peer.handle_timeout(now, &mut shared);
-            let addr = peer.addr;
-            self.collect(index);
-            self.note_reassembly(index);
-            match fate {
-                Fate::Stays => self.mark_active(index),
-                Fate::Ended(by) => self.end_session(index, by),
-                Fate::Forgotten => {
-                    self.strangers.remove(&addr);
-                    self.remove_peer(index, Failure::TimedOut);
-                }
-            }
-        }
     }
 }

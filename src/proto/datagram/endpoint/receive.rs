@@ -182,6 +182,10 @@ impl Endpoint {
             }
             // BYE is on its way: nothing new is begun.
             typ if is_closing && typ.is_message() => Err(DropReason::Unexpected),
+            typ if typ.is_message() => {
+                self.check_rate(now, index, input)?;
+                self.for_peer(now, index, input, room)
+            }
             _ => self.for_peer(now, index, input, room),
         }
     }
@@ -219,6 +223,7 @@ impl Endpoint {
             }
             FrameType::Err if self.connecting.contains_key(from) => self.on_refusal(*from, *frame),
             FrameType::Bye => Err(DropReason::Unexpected),
+            FrameType::Err if self.config.auth_timeout.is_some() => Err(DropReason::Unauthorized),
             FrameType::Ack | FrameType::Err | FrameType::Pong => {
                 let Some(&index) = self.strangers.get(from) else {
                     return Err(DropReason::Unexpected);
@@ -234,6 +239,7 @@ impl Endpoint {
                 result
             }
             _ => {
+                self.check_stranger(now, input)?;
                 let index = self.stranger(now, *from);
                 let (config, peers) = (&self.config, &mut self.peers);
                 if let Some(peer) = peers.get_mut(index).and_then(Option::as_deref_mut) {
@@ -421,13 +427,13 @@ impl Endpoint {
 }
 
 /// A frame, with where it came from.
-struct Input<'a> {
-    from: SocketAddr,
-    frame: FrameRef<'a>,
+pub(super) struct Input<'a> {
+    pub(super) from: SocketAddr,
+    pub(super) frame: FrameRef<'a>,
     fields: Fields<'a>,
     crc: u32,
     /// Bytes of the frame.
-    len: usize,
+    pub(super) len: usize,
 }
 
 /// The checksum that a frame carries.

@@ -19,6 +19,7 @@ use super::stats::DropReason;
 use crate::proto::budget::Budget;
 use crate::proto::code::ErrorCode;
 use crate::proto::keys::{self};
+use crate::proto::rate::Bucket;
 use crate::wire::{Flags, FrameRef, FrameType};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -68,6 +69,10 @@ pub(crate) struct Peer {
     answers: AnswerCredit,
     /// Stranger: bytes of the next datagram, which its credit has paid for.
     announced: Option<usize>,
+    /// What it may send.
+    pub bucket: Bucket,
+    /// When it was last told that it sends too much.
+    pub rate_told: Option<Instant>,
     /// In the endpoint's list of peers that may have something to send.
     pub is_active: bool,
     /// When the endpoint looks at this peer next.
@@ -118,6 +123,8 @@ impl Peer {
             control: Budget::default(),
             answers: AnswerCredit::default(),
             announced: None,
+            bucket: Bucket::default(),
+            rate_told: None,
             is_active: false,
             scheduled: None,
         }
