@@ -229,6 +229,101 @@ fn messages_are_compressed_when_both_sides_ask_for_it() {
 }
 
 #[test]
+fn tokens_say_who_a_client_is() {
+    let folder = Folder::new();
+    let known = folder.file(
+        "known",
+        "# who may come\nann s3cret-of-ann\n\nbob s3cret-of-bob\n",
+    );
+    let bob = folder.file("bob", "s3cret-of-bob\n");
+    let wrong = folder.file("wrong", "guess");
+    let program = "printf %s \"$VSTP_IDENTITY\"";
+    for how in [
+        &["--dev"][..],
+        &["--dev", "--token-bound"],
+        &["--plaintext"],
+        &["--udp"],
+    ] {
+        let server = Server::start(&[how, &["--token-file", &known, "--exec", program]].concat());
+        let bound: &[&str] = if how.len() == 2 {
+            &["--token-bound"]
+        } else {
+            &[]
+        };
+        let call = |file: &str| {
+            let args = [
+                "-q",
+                "call",
+                &server.url,
+                "--plaintext",
+                "-d",
+                "x",
+                "--token-file",
+                file,
+            ];
+            vstp(&[&args[..], bound].concat())
+        };
+        let ended = call(&bob).ok();
+        assert_eq!(ended.text(), "bob\n");
+        assert_eq!(
+            ended.err.contains("plaintext"),
+            how[0] != "--dev",
+            "{ended:?}"
+        );
+        let refused = call(&wrong);
+        assert_eq!(refused.code, 69, "{refused:?}");
+        assert!(
+            refused.err.contains("unauthorized") && refused.err.contains("token"),
+            "{refused:?}"
+        );
+        let nobody = vstp(&["call", &server.url, "--plaintext", "-d", "x"]);
+        assert_eq!(nobody.code, 69, "{nobody:?}");
+        let mut command = command(
+            &[
+                &["-q", "call", &server.url, "--plaintext", "-d", "x"],
+                bound,
+            ]
+            .concat(),
+        );
+        command.env("VSTP_TOKEN", "s3cret-of-ann");
+        assert_eq!(Running::start(command).end().ok().text(), "ann\n");
+    }
+    let empty = folder.file("empty", "# nothing\n");
+    vstp(&["server", "127.0.0.1:0", "--dev", "--token-file", &empty])
+        .failed(8, &["no token", "NAME TOKEN"]);
+    vstp(&[
+        "server",
+        "127.0.0.1:0",
+        "--plaintext",
+        "--token-file",
+        &known,
+        "--token-bound",
+    ])
+    .failed(2, &["TLS"]);
+    let gone = "/no/such/file";
+    vstp(&[
+        "-q",
+        "call",
+        "vstp+udp://127.0.0.1:1",
+        "-d",
+        "x",
+        "--token-file",
+        gone,
+    ])
+    .failed(8, &[gone]);
+}
+
+#[test]
+fn a_client_that_sends_too_fast_is_slowed_down() {
+    let server = Server::start(&["--dev", "--rate-messages", "20"]);
+    let began = vstp::net::clock::now();
+    vstp(&["call", &server.url, "-d", "x", "--repeat", "60"]).ok();
+    // 40 at once and 20 a second after that; a busy machine is slower, never faster.
+    let took = vstp::net::clock::now() - began;
+    assert!(took.as_millis() >= 800, "{took:?}");
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let server = Server::start(&["--dev"]);
     vstp(&["server", server.address(), "--dev"])

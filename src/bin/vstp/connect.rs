@@ -1,10 +1,11 @@
 //! The flags of a connection to a server, and what they mean: whom to trust, who we are, how long to wait.
 //!
-//! Every flag has a mirror in the environment (`VSTP_...`). Nothing here is a secret: keys and tokens come from
+//! Every flag has a mirror in the environment (`VSTP_...`). No argument is a secret: keys and tokens come from
 //! files.
 
 use crate::exit::Failure;
 use crate::output::Talk;
+use crate::token;
 use crate::units;
 use crate::url::{Scheme, Url};
 use clap::Args;
@@ -13,6 +14,7 @@ use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vstp::ext::CompressionConfig;
+use vstp::net::identity::bound_token;
 use vstp::net::tcp::TcpConfig;
 use vstp::net::tls::{TlsClientConfig, dev};
 use vstp::net::udp::UdpConfig;
@@ -39,6 +41,12 @@ pub(crate) struct ConnectArgs {
     /// Accept any certificate; everybody on the way can read and change everything
     #[arg(long, env = "VSTP_INSECURE", value_parser = FalseyValueParser::new(), conflicts_with_all = ["cacert", "pin"])]
     pub(crate) insecure: bool,
+    /// Prove who we are with the token in this file, or in the variable VSTP_TOKEN
+    #[arg(long, value_name = "FILE", env = "VSTP_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Bind the token to the TLS connection, so that nobody can use it again; the server must expect that
+    #[arg(long, env = "VSTP_TOKEN_BOUND", value_parser = FalseyValueParser::new())]
+    pub(crate) token_bound: bool,
     /// Append the secrets of TLS to this file, for Wireshark: whoever reads it can read everything
     #[arg(long, value_name = "FILE", env = "VSTP_KEYLOG")]
     pub(crate) keylog: Option<PathBuf>,
@@ -90,6 +98,7 @@ impl ConnectArgs {
             ("--server-name", self.server_name.is_some()),
             ("--insecure", self.insecure),
             ("--keylog", self.keylog.is_some()),
+            ("--token-bound", self.token_bound),
         ];
         if url.scheme != Scheme::Tls {
             if let Some((flag, _)) = tls_flag.iter().find(|(_, given)| *given) {
@@ -97,6 +106,9 @@ impl ConnectArgs {
                     "{flag} is about TLS, and {url} is plaintext; use vstp://"
                 )));
             }
+        }
+        if url.scheme != Scheme::Tls && token::of_client(self.token_file.as_deref())?.is_some() {
+            talk.warn("the token travels in plaintext: everybody on the way can read and use it");
         }
         if self.insecure {
             talk.warn(
@@ -146,7 +158,7 @@ impl ConnectArgs {
         Ok(builder.build()?)
     }
 
-    pub(crate) fn tcp(&self) -> TcpConfig {
+    pub(crate) fn tcp(&self) -> Result<TcpConfig, Failure> {
         let config = TcpConfig::default()
             .connect_timeout(self.connect_timeout)
             .handshake_timeout(self.connect_timeout)
@@ -155,13 +167,19 @@ impl ConnectArgs {
             true => config.compression(CompressionConfig::default()),
             false => config,
         };
-        match self.max_frame_size {
+        let config = match token::of_client(self.token_file.as_deref())? {
+            Some(secret) if self.token_bound => {
+                config.bound_auth_token(move |channel| bound_token(&secret, channel).to_vec())
+            }
+            token => config.auth_token(token),
+        };
+        Ok(match self.max_frame_size {
             Some(len) => config.max_frame_size(len),
             None => config,
-        }
+        })
     }
 
-    pub(crate) fn udp(&self) -> UdpConfig {
+    pub(crate) fn udp(&self) -> Result<UdpConfig, Failure> {
         let config = UdpConfig::default()
             .handshake_timeout(self.connect_timeout)
             .delivery_timeout(self.timeout);
@@ -169,10 +187,11 @@ impl ConnectArgs {
             true => config.compression(CompressionConfig::default()),
             false => config,
         };
-        match self.max_frame_size {
+        let config = config.auth_token(token::of_client(self.token_file.as_deref())?);
+        Ok(match self.max_frame_size {
             Some(len) => config.max_frame_size(len),
             None => config,
-        }
+        })
     }
 }
 

@@ -45,12 +45,12 @@ impl Link {
         let link = match url.scheme {
             Scheme::Tls => {
                 let tls = args.tls(url)?;
-                VstpTcpClient::connect_with(&url.address, &tls, args.tcp())
+                VstpTcpClient::connect_with(&url.address, &tls, args.tcp()?)
                     .map(|client| Self::Tcp(Box::new(client)))
             }
-            Scheme::Tcp => VstpTcpClient::connect_plain_with(&url.address, args.tcp())
+            Scheme::Tcp => VstpTcpClient::connect_plain_with(&url.address, args.tcp()?)
                 .map(|client| Self::Tcp(Box::new(client))),
-            Scheme::Udp => VstpUdpClient::connect_to_with_config(&url.address, args.udp())
+            Scheme::Udp => VstpUdpClient::connect_to_with_config(&url.address, args.udp()?)
                 .map(|(client, session)| Self::Udp(Box::new(UdpLink { client, session }))),
         };
         link.map_err(|error| {

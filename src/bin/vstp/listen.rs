@@ -140,6 +140,8 @@ fn as_server(
         key: args.connect.key,
         client_ca: args.client_ca,
         keylog: args.connect.keylog,
+        token_file: args.connect.token_file,
+        token_bound: args.connect.token_bound,
         dev: args.dev,
         plaintext: args.connect.plaintext,
         udp: args.udp,

@@ -25,6 +25,7 @@ mod progress;
 mod send;
 mod server;
 mod signals;
+mod token;
 mod units;
 mod url;
 mod x509;

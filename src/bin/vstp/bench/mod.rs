@@ -115,6 +115,8 @@ fn local(scheme: Scheme, connect: &ConnectArgs) -> Result<(Running, Url), Failur
         key: None,
         client_ca: None,
         keylog: None,
+        token_file: None,
+        token_bound: false,
         dev: scheme == Scheme::Tls,
         plaintext: scheme == Scheme::Tcp,
         udp: scheme == Scheme::Udp,

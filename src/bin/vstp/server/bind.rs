@@ -3,6 +3,7 @@
 use crate::connect::readable;
 use crate::exit::Failure;
 use crate::output::Talk;
+use crate::token;
 use crate::units;
 use clap::Args;
 use std::net::SocketAddr;
@@ -13,9 +14,11 @@ use vstp::error::VstpError;
 use vstp::ext::CompressionConfig;
 use vstp::net::Address;
 use vstp::net::Meter;
+use vstp::net::identity::Identity;
 use vstp::net::tcp::TcpConfig;
 use vstp::net::tls::{ClientAuth, Roots, TlsServerConfig, dev};
 use vstp::net::udp::UdpConfig;
+use vstp::proto::rate::RateLimit;
 use vstp::serve::{
     Reply, ServerConfig, ServerHandle, Session, ShutdownReport, UdpPeer, UdpServerHandle,
 };
@@ -44,6 +47,12 @@ pub(crate) struct LimitArgs {
     /// Silence after which a connection ends
     #[arg(long, value_name = "TIME", env = "VSTP_IDLE_TIMEOUT", default_value = "60s", value_parser = units::duration)]
     pub(crate) idle_timeout: Duration,
+    /// Messages a second of one client; one that sends more is slowed down, over UDP its datagrams are dropped
+    #[arg(long, value_name = "N", env = "VSTP_RATE_MESSAGES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rate_messages: Option<u64>,
+    /// Bytes a second of one client, in the same way
+    #[arg(long, value_name = "SIZE", env = "VSTP_RATE_BYTES", value_parser = units::size)]
+    pub(crate) rate_bytes: Option<u64>,
     /// Largest frame to send and accept (default: 8MiB, over UDP 128MiB)
     #[arg(long, value_name = "SIZE", env = "VSTP_MAX_FRAME_SIZE", value_parser = units::length)]
     pub(crate) max_frame_size: Option<usize>,
@@ -52,12 +61,28 @@ pub(crate) struct LimitArgs {
     pub(crate) grace: Duration,
 }
 
+impl LimitArgs {
+    /// What one client may send; twice a second's worth at once.
+    fn rate(&self) -> Option<RateLimit> {
+        let mut limit = RateLimit::default();
+        if let Some(messages) = self.rate_messages {
+            limit = limit.frames(messages, messages.saturating_mul(2));
+        }
+        if let Some(bytes) = self.rate_bytes {
+            limit = limit.bytes(bytes, bytes.saturating_mul(2));
+        }
+        (self.rate_messages.is_some() || self.rate_bytes.is_some()).then_some(limit)
+    }
+}
+
 impl Default for LimitArgs {
     fn default() -> Self {
         Self {
             max_connections: 1024,
             max_per_address: 64,
             idle_timeout: Duration::from_secs(60),
+            rate_messages: None,
+            rate_bytes: None,
             max_frame_size: None,
             grace: Duration::from_secs(10),
         }
@@ -72,6 +97,8 @@ pub(crate) struct Binding {
     pub(crate) key: Option<PathBuf>,
     pub(crate) client_ca: Option<PathBuf>,
     pub(crate) keylog: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) token_bound: bool,
     pub(crate) dev: bool,
     pub(crate) plaintext: bool,
     pub(crate) udp: bool,
@@ -100,6 +127,15 @@ impl Peer<'_> {
             Self::Tcp(session) => session.id(),
             Self::Udp(peer) => peer.session_id().unwrap_or(0),
         }
+    }
+
+    /// Who it is, if the server asks.
+    pub(crate) fn name(&self) -> Option<&str> {
+        let identity = match self {
+            Self::Tcp(session) => session.identity(),
+            Self::Udp(peer) => peer.identity(),
+        };
+        identity.map(Identity::name)
     }
 
     /// Whether the server is being stopped, or the peer is gone.
@@ -139,6 +175,9 @@ impl Binding {
                 "--dev is for loopback addresses (127.0.0.1, ::1, localhost) alone; \
                  vstp cert leaf makes a certificate for others"
             }
+            (true, _) | (_, true) if self.token_bound => {
+                "--token-bound needs TLS: a token is bound to its connection"
+            }
             _ => return Ok(()),
         };
         Err(Failure::usage(wrong))
@@ -161,7 +200,7 @@ impl Binding {
         Ok(builder.build()?)
     }
 
-    fn tcp_config(&self) -> ServerConfig {
+    fn tcp_config(&self) -> Result<ServerConfig, Failure> {
         let limits = &self.limits;
         let idle = limits.idle_timeout;
         let mut tcp = TcpConfig::default()
@@ -173,13 +212,18 @@ impl Binding {
         if self.compress {
             tcp = tcp.compression(CompressionConfig::default());
         }
-        ServerConfig::default()
+        let config = ServerConfig::default()
             .tcp(tcp)
             .max_connections(limits.max_connections)
             .max_per_address(limits.max_per_address)
+            .rate_limit(limits.rate());
+        Ok(match &self.token_file {
+            Some(path) => config.authenticator(token::accepted(path, self.token_bound)?),
+            None => config,
+        })
     }
 
-    fn udp_config(&self) -> UdpConfig {
+    fn udp_config(&self) -> Result<UdpConfig, Failure> {
         let limits = &self.limits;
         let config = UdpConfig::default()
             .max_sessions(limits.max_connections)
@@ -189,10 +233,15 @@ impl Binding {
             true => config.compression(CompressionConfig::default()),
             false => config,
         };
-        match limits.max_frame_size {
+        let config = match limits.max_frame_size {
             Some(len) => config.max_frame_size(len),
             None => config,
-        }
+        };
+        let config = config.rate_limit(limits.rate());
+        Ok(match &self.token_file {
+            Some(path) => config.authenticator(token::accepted(path, false)?),
+            None => config,
+        })
     }
 
     /// Listens and serves, in threads of its own.
@@ -202,14 +251,14 @@ impl Binding {
             Failure::from(error).while_doing(format_args!("cannot listen on {}", self.address))
         };
         if self.udp {
-            let server = VstpUdpServer::bind_with_config(&self.address, self.udp_config())
+            let server = VstpUdpServer::bind_with_config(&self.address, self.udp_config()?)
                 .map_err(failed)?
                 .acknowledged_answers(true);
             let handle =
                 server.spawn(move |peer: &UdpPeer, frame| handler(&Peer::Udp(peer), frame))?;
             return Ok(Running::Udp(handle));
         }
-        let config = self.tcp_config();
+        let config = self.tcp_config()?;
         let (server, tls) = if self.plaintext {
             let server = VstpTcpServer::bind_plain_with(&self.address, config).map_err(failed)?;
             (server, None)

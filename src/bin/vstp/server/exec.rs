@@ -55,6 +55,7 @@ fn answer(
     let mut child = shell(command)
         .env("VSTP_PEER_ADDR", peer.addr().to_string())
         .env("VSTP_SESSION_ID", peer.session_id().to_string())
+        .env("VSTP_IDENTITY", peer.name().unwrap_or_default())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -35,7 +35,7 @@ Examples:
 
 The address is printed on stdout when the server listens; with port 0 the system chooses the port.
 SIGINT or SIGTERM ends the server in order, a second one at once; SIGHUP reads the certificate again.
-A program of --exec finds VSTP_PEER_ADDR and VSTP_SESSION_ID in its environment.";
+A program of --exec finds VSTP_PEER_ADDR, VSTP_SESSION_ID and, with tokens, VSTP_IDENTITY in its environment.";
 
 /// Serve: echo (default), a program, files, or benchmarks
 #[derive(Debug, Args)]
@@ -71,6 +71,12 @@ pub(crate) struct ServerArgs {
     /// Accept only clients with a certificate of these authorities (PEM)
     #[arg(long, value_name = "FILE", env = "VSTP_CLIENT_CA", requires = "cert")]
     client_ca: Option<PathBuf>,
+    /// Accept only clients with a token of this file: lines of TOKEN or NAME TOKEN
+    #[arg(long, value_name = "FILE", env = "VSTP_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// Tokens are bound to their TLS connection (clients with --token-bound)
+    #[arg(long, requires = "token_file")]
+    token_bound: bool,
     /// Append the secrets of TLS to this file, for Wireshark: whoever reads it can read everything
     #[arg(long, value_name = "FILE", env = "VSTP_KEYLOG", requires = "cert")]
     keylog: Option<PathBuf>,
@@ -129,6 +135,8 @@ pub(crate) fn run(args: ServerArgs, talk: Talk) -> Result<(), Failure> {
         key: args.key,
         client_ca: args.client_ca,
         keylog: args.keylog,
+        token_file: args.token_file,
+        token_bound: args.token_bound,
         dev: args.dev,
         plaintext: args.plaintext,
         udp: args.udp,
