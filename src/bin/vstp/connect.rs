@@ -1,7 +1,7 @@
 //! The flags of a connection to a server, and what they mean: whom to trust, who we are, how long to wait.
 //!
 //! Every flag has a mirror in the environment (`VSTP_...`). No argument is a secret: keys and tokens come from
-//! files.
+//! files or from the environment.
 
 use crate::exit::Failure;
 use crate::output::Talk;
