@@ -28,6 +28,8 @@ pub(super) struct ServerShared {
     pub(super) local_addr: SocketAddr,
     pub(super) lifecycle: Lifecycle,
     pub(super) pool: Pool,
+    /// Handlers beside the threads of connections.
+    pub(super) handlers: Pool,
     handler_warn: Duration,
     pub(super) counters: Arc<Counters>,
     /// Wakes the accept thread. Weak, so that the port is free when that thread has ended.
@@ -88,6 +90,7 @@ impl ServerShared {
     pub(super) fn new(
         local_addr: SocketAddr,
         pool: Pool,
+        handlers: Pool,
         handler_warn: Duration,
         acceptor: Weak<TcpAcceptor>,
     ) -> Self {
@@ -95,6 +98,7 @@ impl ServerShared {
             local_addr,
             lifecycle: Lifecycle::new(),
             pool,
+            handlers,
             handler_warn,
             counters: Arc::default(),
             acceptor,
@@ -234,9 +238,10 @@ impl ServerHandle {
         let mut stats = self.server.counters.snapshot();
         let now = clock::now();
         self.server.for_each(|shared, _| {
-            let running = shared.and_then(|shared| shared.handler_time(now));
-            stats.handlers_slow +=
-                u64::from(running.is_some_and(|t| t >= self.server.handler_warn));
+            let Some(shared) = shared else { return };
+            let running = shared.handling.clocks().filter_map(|clock| clock.time(now));
+            let slow = running.filter(|time| *time >= self.server.handler_warn);
+            stats.handlers_slow += slow.count() as u64;
         });
         stats
     }
@@ -265,7 +270,7 @@ impl ServerHandle {
             });
         }
         server.left.notify_all();
-        if server.pool.on_worker() {
+        if server.pool.on_worker() || server.handlers.on_worker() {
             // The wait for everybody else is left to a thread that is not part of it.
             if first {
                 let handle = self.clone();
@@ -300,7 +305,8 @@ impl ServerHandle {
             Some(shared) => shared.abort(ClosedBy::Local),
             None => stream::abort(&*transport),
         });
-        let stuck = server.pool.join(clock::after_or_far(CUT_OFF));
+        let cut_off_at = clock::after_or_far(CUT_OFF);
+        let stuck = server.pool.join(cut_off_at) + server.handlers.join(cut_off_at);
         if let Some(thread) = server.accepting().thread.take() {
             // It was woken, and it waits for nothing longer than a tick.
             let _ = thread.join();

@@ -141,9 +141,16 @@ impl VstpTcpServer {
             stack_len: config.stack_size,
             ..PoolConfig::default()
         });
+        let handlers = Pool::new(PoolConfig {
+            max_workers: config.max_handler_threads,
+            stack_len: config.stack_size,
+            name: "vstp-handler-",
+            ..PoolConfig::default()
+        });
         let server = Arc::new(ServerShared::new(
             local_addr,
             pool,
+            handlers,
             config.handler_warn,
             Arc::downgrade(&acceptor),
         ));
@@ -436,7 +443,12 @@ fn welcome(
     match &context.then {
         Then::Serve { handler } => {
             drop(slot);
-            worker::serve(server, connection, &**handler);
+            // One at a time is the thread of the connection itself.
+            let beside = match context.config.concurrency {
+                1 => 0,
+                count => count,
+            };
+            worker::serve(server, connection, handler, beside);
         }
         // The slot stays taken until the connection is accepted: that bounds how many wait.
         Then::Hand { ready } => {

@@ -7,6 +7,7 @@ mod config;
 mod connection;
 pub(crate) mod establish;
 mod feed;
+pub(crate) mod handling;
 pub(crate) mod keeper;
 pub(crate) mod memory;
 mod outbox;

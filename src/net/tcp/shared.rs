@@ -1,5 +1,6 @@
 //! What the halves of a connection have in common, and what ends with the last of them.
 
+use super::handling::Handling;
 use super::outbox::{Fin, Outbox};
 use super::stats::ConnectionStats;
 use crate::error::{ClosedBy, VstpError};
@@ -35,11 +36,8 @@ pub(crate) struct Shared {
     pub(crate) draining: AtomicBool,
     pub(crate) frames_received: AtomicU64,
     pub(crate) bytes_received: AtomicU64,
-    /// Milliseconds after `base` at which the handler that is running was called, and one; 0: none.
-    handler_since: AtomicU64,
-    /// Calls of the handler so far, and the last of them that was told of as slow.
-    handler_calls: AtomicU64,
-    handler_told: AtomicU64,
+    /// A server's handlers of messages of this connection.
+    pub(crate) handling: Handling,
     base: Instant,
     /// Milliseconds after `base` at which bytes were last received.
     last_received: AtomicU64,
@@ -78,9 +76,7 @@ impl Shared {
             draining: AtomicBool::new(false),
             frames_received: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
-            handler_since: AtomicU64::new(0),
-            handler_calls: AtomicU64::new(0),
-            handler_told: AtomicU64::new(0),
+            handling: Handling::default(),
             base: clock::now(),
             last_received: AtomicU64::new(0),
             belongings: Mutex::default(),
@@ -117,45 +113,6 @@ impl Shared {
             .established
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Some(established);
-    }
-
-    pub(crate) fn handler_begins(&self) {
-        let since = clock::now()
-            .saturating_duration_since(self.base)
-            .as_millis() as u64;
-        // Only the thread of the connection counts. The number changes while there is no time, so a
-        // time belongs to the number that is the same before and after it.
-        let calls = self.handler_calls.load(Ordering::Relaxed) + 1;
-        self.handler_calls.store(calls, Ordering::Release);
-        self.handler_since.store(since + 1, Ordering::Release);
-    }
-
-    pub(crate) fn handler_ended(&self) {
-        self.handler_since.store(0, Ordering::Release);
-    }
-
-    /// How long the handler has been running, if one is.
-    pub(crate) fn handler_time(&self, now: Instant) -> Option<Duration> {
-        let since = self.handler_since.load(Ordering::Acquire).checked_sub(1)?;
-        Some(
-            now.saturating_duration_since(self.base)
-                .saturating_sub(Duration::from_millis(since)),
-        )
-    }
-
-    /// How long the handler has been running, if that is over the limit; once for each call of it.
-    /// Asked by one thread.
-    pub(crate) fn slow_handler(&self, now: Instant, limit: Duration) -> Option<Duration> {
-        // The number before and after the time: where a call has ended and another begun in between,
-        // they differ, and the next look will do.
-        let call = self.handler_calls.load(Ordering::Acquire);
-        let elapsed = self.handler_time(now).filter(|time| *time >= limit)?;
-        let is_same = self.handler_calls.load(Ordering::Acquire) == call;
-        if !is_same || self.handler_told.load(Ordering::Relaxed) == call {
-            return None;
-        }
-        self.handler_told.store(call, Ordering::Relaxed);
-        Some(elapsed)
     }
 
     pub(crate) fn stats(&self) -> ConnectionStats {
@@ -209,6 +166,7 @@ impl Shared {
         // The first reason stays.
         let _ = self.aborted.set(by);
         self.outbox.close(by);
+        self.handling.give_up();
         stream::abort(&*self.transport);
     }
 
