@@ -4,6 +4,7 @@
 
 mod answers;
 mod basics;
+mod calls;
 mod idle;
 mod limits;
 mod openssl;

@@ -319,6 +319,11 @@ impl VstpTcpConnection {
         self.reader.take()
     }
 
+    /// The frame that [`next`](Self::next) found.
+    pub(crate) fn frame(&self) -> FrameRef<'_> {
+        self.reader.frame()
+    }
+
     pub(crate) fn is_mid_frame(&self) -> bool {
         self.reader.is_mid_frame()
     }
@@ -434,6 +439,11 @@ impl VstpTcpConnection {
     /// When an answer is awaited no longer, for a call that begins now.
     pub(crate) fn call_deadline(&self) -> Option<Instant> {
         clock::after(self.config.call_timeout)
+    }
+
+    /// How long calls wait for their answers, and `close` for the peer's goodbye.
+    pub(crate) const fn timeouts(&self) -> (Duration, Duration) {
+        (self.config.call_timeout, self.config.close_timeout)
     }
 
     // Facts.

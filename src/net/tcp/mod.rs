@@ -2,6 +2,7 @@
 //!
 //! The server is in [`crate::serve`], since it needs worker threads and limits.
 
+mod calls;
 mod client;
 mod config;
 mod connection;
@@ -17,6 +18,7 @@ pub(crate) mod shared;
 mod split;
 mod stats;
 
+pub use calls::{CallStats, SharedTcpClient};
 pub use client::VstpTcpClient;
 pub use config::TcpConfig;
 pub use connection::{Closer, VstpTcpConnection};
