@@ -1,6 +1,6 @@
 //! [`Link`]: what carries the messages of a client, TCP or UDP, with the same calls.
 
-use crate::error::{ClosedBy, RemoteError, TimeoutKind, VstpError};
+use crate::error::{CallError, ClosedBy, RemoteError, Sent, TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
 use crate::net::clock;
 use crate::net::tcp::VstpTcpClient;
@@ -27,6 +27,14 @@ pub(super) struct Request {
 }
 
 impl Request {
+    /// What is known of it now: over UDP it is still on its way until the server has it.
+    pub(super) fn sent(&self) -> Sent {
+        match &self.delivery {
+            Some(delivery) if !delivery.is_done() => Sent::Unknown,
+            _ => Sent::Yes,
+        }
+    }
+
     /// Nobody waits for the answer any more, so it is not sent again.
     pub(super) fn give_up(self) {
         if let Some(delivery) = self.delivery {
@@ -57,18 +65,28 @@ impl Link {
         }
     }
 
-    /// Sends a frame that is to be answered.
-    pub(super) fn request(&mut self, frame: Frame) -> Result<Request, VstpError> {
+    /// Until when a call that begins now waits.
+    pub(super) fn call_deadline(&self) -> Option<Instant> {
         match self {
-            Self::Tcp(client) => {
-                client.send(&frame)?;
-                Ok(Request {
-                    until: client.call_deadline(),
-                    delivery: None,
-                })
-            }
-            Self::Udp(link) => link.request(frame),
+            Self::Tcp(client) => client.call_deadline(),
+            Self::Udp(link) => clock::after(link.timeout.unwrap_or(CALL_TIMEOUT)),
         }
+    }
+
+    /// Sends a frame that is to be answered until then.
+    pub(super) fn request(
+        &mut self,
+        frame: Frame,
+        until: Option<Instant>,
+    ) -> Result<Request, CallError> {
+        let delivery = match self {
+            Self::Tcp(client) => {
+                client.send_request(&frame, until)?;
+                None
+            }
+            Self::Udp(link) => Some(link.start_send(frame).map_err(CallError::not_sent)?),
+        };
+        Ok(Request { until, delivery })
     }
 
     /// The next message while a request waits; ERR is an error.
@@ -170,14 +188,6 @@ impl UdpLink {
             }
             how => how,
         }
-    }
-
-    fn request(&self, frame: Frame) -> Result<Request, VstpError> {
-        let until = clock::after(self.timeout.unwrap_or(CALL_TIMEOUT));
-        Ok(Request {
-            until,
-            delivery: Some(self.start_send(frame)?),
-        })
     }
 
     fn receive(

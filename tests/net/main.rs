@@ -9,6 +9,7 @@ mod idle;
 mod limits;
 mod openssl;
 mod relay;
+mod resilient;
 mod shutdown;
 mod stream_faults;
 mod tls_faults;

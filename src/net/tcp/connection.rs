@@ -8,7 +8,7 @@ use super::sender::Sender;
 use super::shared::{Life, Shared};
 use super::split::{ConnectionReader, ConnectionWriter};
 use super::stats::ConnectionStats;
-use crate::error::{ClosedBy, TimeoutKind, VstpError};
+use crate::error::{CallError, ClosedBy, TimeoutKind, VstpError};
 use crate::net::tls::PeerInfo;
 use crate::net::{clock, random};
 use crate::proto::keys::{self, Features};
@@ -92,6 +92,16 @@ impl VstpTcpConnection {
     pub fn send<'a>(&mut self, frame: impl Into<FrameRef<'a>>) -> Result<(), VstpError> {
         self.feed.flush()?;
         self.shared.outbox.send(frame.into())
+    }
+
+    /// Sends a request; an error says what became of it. It waits for other threads until `until` at most.
+    pub(crate) fn send_request(
+        &mut self,
+        frame: &Frame,
+        until: Option<Instant>,
+    ) -> Result<(), CallError> {
+        self.feed.flush().map_err(CallError::not_sent)?;
+        self.shared.outbox.send_request(frame.as_ref(), until)
     }
 
     /// Sends a DATA frame with this payload.

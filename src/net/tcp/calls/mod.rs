@@ -232,6 +232,11 @@ impl SharedTcpClient {
             .map_or(Ok(()), |ended| Err(VstpError::ConnectionClosed(ended.by)))
     }
 
+    /// Whether both are clones of one client.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.core, &other.core)
+    }
+
     /// Whether it is known that the connection is over.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -368,7 +373,8 @@ impl Core {
             if let Some(by) = state.ended.map(|ended| ended.by).or(closed) {
                 return Err(CallError::not_sent(VstpError::ConnectionClosed(by)));
             }
-            if state.calls.count() < self.max_calls {
+            // A sign of life costs the server next to nothing, and is wanted most when it is busy.
+            if wanted != Wanted::Answer || state.calls.count() < self.max_calls {
                 return Ok(state.calls.begin(wanted));
             }
             let Some(left) = time_left(until) else {
