@@ -578,3 +578,33 @@ fn a_caller_with_little_time_does_not_take_the_connection_with_it() {
         assert_eq!(waits.join().unwrap().unwrap().payload, b"slow");
     });
 }
+
+#[test]
+fn a_request_is_not_stuck_behind_the_large_answer_to_a_call_that_gave_up() {
+    const LARGE: usize = 4 << 20;
+    let small = |config: TcpConfig| config.socket_buffers(Some(16 << 10), Some(16 << 10));
+    for kind in BOTH {
+        let (go, wait) = bounded::<()>(1);
+        let (begun, has_begun) = bounded::<()>(1);
+        let handler = move |_: &Session, frame: Frame| {
+            if frame.payload.is_empty() {
+                begun.send(()).unwrap();
+                wait.recv_timeout(LONG).unwrap();
+                return Frame::data(vec![1; LARGE]);
+            }
+            Frame::data(frame.payload.len().to_string())
+        };
+        let config = ServerConfig::default().tcp(small(TcpConfig::default()));
+        let server = bind(kind, config).spawn(handler).unwrap();
+        let client = try_connect(kind, &server, small(crate::util::config())).unwrap();
+        let client = SharedTcpClient::new(client);
+        let gave_up = client.call_timeout(&Frame::data(""), Duration::from_millis(20));
+        assert!(gave_up.unwrap_err().error.is_timeout());
+        has_begun.recv_timeout(LONG).unwrap();
+        go.send(()).unwrap();
+        // The server writes until somebody reads, and reads nothing before.
+        let answer = client.call(&Frame::data(vec![2; LARGE])).unwrap();
+        assert_eq!(answer.payload, LARGE.to_string().into_bytes());
+        assert_eq!(client.call_stats().late, 1);
+    }
+}

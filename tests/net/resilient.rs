@@ -701,3 +701,55 @@ fn without_any_server_calls_end_in_time_and_are_not_sent() {
         VstpError::Timeout(TimeoutKind::Connect)
     ));
 }
+
+/// Threads, descriptors: both back to what they were after each kind of client, used and dropped.
+#[test]
+fn f10_dropped_clients_leave_nothing_behind() {
+    const NAME: &str = "resilient::f10_dropped_clients_leave_nothing_behind";
+    if std::env::var_os("VSTP_CHILD").is_none() {
+        // Other tests of this binary come and go; so it is done in a process of its own.
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", NAME])
+            .env("VSTP_CHILD", "1")
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        return;
+    }
+    let count =
+        |what: &str| std::fs::read_dir(format!("/proc/self/{what}")).map_or(0, Iterator::count);
+    let cycle = || {
+        let (a, addr_a) = named("a", "127.0.0.1:0");
+        let (b, addr_b) = named("b", "127.0.0.1:0");
+        let shared = SharedClient::connect(&plain(addr_a)).unwrap();
+        let pool = Pool::new(plain(addr_a));
+        let (reconnecting, _) = reconnecting(plain(addr_b));
+        let balancer = balancer(&[addr_a, addr_b], Policy::RoundRobin);
+        all_up(&balancer);
+        thread::scope(|scope| {
+            for n in 0..4_u64 {
+                let (shared, pool, reconnecting, balancer) =
+                    (&shared, &pool, &reconnecting, &balancer);
+                scope.spawn(move || {
+                    shared.call::<String>(&n).unwrap();
+                    pool.call::<String>(&n).unwrap();
+                    reconnecting.call::<String>(&n).unwrap();
+                    balancer.call::<String>(&n).unwrap();
+                });
+            }
+        });
+        // One server goes before its clients, the other after them.
+        b.shutdown(LONG);
+        drop((shared, pool, reconnecting, balancer));
+        let report = a.shutdown(LONG);
+        assert_eq!((report.cut_off, report.stuck), (0, 0));
+    };
+    cycle();
+    let before = (count("task"), count("fd"));
+    (0..10).for_each(|_| cycle());
+    until(
+        || (count("task"), count("fd")) <= before,
+        "threads and descriptors are back",
+    );
+}

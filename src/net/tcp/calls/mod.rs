@@ -21,6 +21,7 @@ use super::shared::Shared;
 use super::stats::ConnectionStats;
 use crate::error::{CallError, ClosedBy, Sent, TimeoutKind, VstpError};
 use crate::net::clock;
+use crate::net::socket::Meanwhile;
 use crate::proto::keys;
 use crate::wire::{Frame, FrameRef, FrameType};
 use std::net::SocketAddr;
@@ -155,9 +156,18 @@ impl SharedTcpClient {
             }),
             room: Condvar::new(),
         };
-        Self {
-            core: Arc::new(core),
-        }
+        let core = Arc::new(core);
+        // A server may be writing the answer to a call that has given up, and read no request before that
+        // is taken: somebody has to read then, though nobody waits.
+        let weak = Arc::downgrade(&core);
+        core.shared
+            .outbox
+            .set_meanwhile(Meanwhile(Box::new(move || {
+                if let Some(core) = weak.upgrade() {
+                    drop(core.look(core.lock()));
+                }
+            })));
+        Self { core }
     }
 
     /// Sends a request and waits for its answer.

@@ -14,6 +14,7 @@ mod queue;
 
 use crate::error::{CallError, ClosedBy, Sent, TimeoutKind, VstpError};
 use crate::net::clock;
+use crate::net::socket::Meanwhile;
 use crate::net::stream::WriteHalf;
 use crate::proto::deadline::FrameDeadline;
 use crate::wire::{self, Frame, FrameRef, FrameType, Limits, Trailer};
@@ -205,6 +206,13 @@ impl Outbox {
         };
         self.release(writer, result)
             .map_err(|error| CallError::new(sent, error))
+    }
+
+    /// Calls this again and again while a write waits; not where somebody writes already.
+    pub(crate) fn set_meanwhile(&self, meanwhile: Meanwhile) {
+        if let Some(writer) = &mut self.lock().half {
+            writer.half.set_meanwhile(meanwhile);
+        }
     }
 
     /// Writes encoded frames, and `payload` with its trailer behind them without copying it.
