@@ -119,7 +119,9 @@ mod tests {
     #[test]
     fn only_a_connection_that_lived_for_a_while_ends_the_backing_off() {
         let mut it = backoff(1);
-        (0..5).for_each(|_| drop(it.next()));
+        for _ in 0..5 {
+            it.next();
+        }
         it.lived(Duration::from_millis(5));
         assert_eq!(it.ceiling(), FIRST * 32, "accepted and dropped at once");
         it.lived(STABLE);

@@ -688,6 +688,25 @@ fn pong(mut stream: TcpStream) -> TcpStream {
 }
 
 #[test]
+fn a_call_that_was_not_sent_waits_for_a_backend_to_come_back() {
+    let (server, addr) = named("old", "127.0.0.1:0");
+    let balancer = balancer(&[addr], Policy::RoundRobin);
+    assert_eq!(balancer.call::<String>(&1).unwrap(), "old 1");
+    server.shutdown(LONG);
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| balancer.call::<String>(&2));
+        until(|| !balancer.stats()[0].is_up, "the loss");
+        let (_server, _) = named("new", &addr.to_string());
+        // It was written before the loss was seen, or it waited.
+        match waits.join().unwrap() {
+            Ok(answer) => assert_eq!(answer, "new 2"),
+            Err(failed) => assert_eq!(failed.sent, Sent::Yes),
+        }
+        assert_eq!(balancer.call::<String>(&3).unwrap(), "new 3");
+    });
+}
+
+#[test]
 fn without_any_server_calls_end_in_time_and_are_not_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();

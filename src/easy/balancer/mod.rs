@@ -269,7 +269,7 @@ impl Balancer {
         self.call_with(request, CallOptions::new())
     }
 
-    /// [`call`](Self::call) with these options. Each backend is tried once at most.
+    /// [`call`](Self::call) with these options. The request is sent to each backend once at most.
     ///
     /// # Blocking
     /// Until the answer came; at most the timeout, in which it also waits for a backend.
@@ -341,21 +341,20 @@ impl Inner {
         let mut tried = vec![false; self.connectors.len()];
         let mut last: Option<CallError> = None;
         loop {
-            let (index, client) = match self.pick(&tried, until, last.is_some()) {
-                Some(picked) => picked,
+            // What was sent once is not waited for again; a request that ends servers would end them all.
+            let was_sent = last.as_ref().is_some_and(|last| last.sent != Sent::No);
+            let Some((index, client)) = self.pick(&tried, until, !was_sent) else {
                 // Those that are left have been tried, or time is up.
-                None => {
-                    let no_backend = VstpError::Timeout(TimeoutKind::Connect);
-                    return Err(last.unwrap_or_else(|| CallError::not_sent(no_backend)));
-                }
+                let no_backend = VstpError::Timeout(TimeoutKind::Connect);
+                return Err(last.unwrap_or_else(|| CallError::not_sent(no_backend)));
             };
-            tried[index] = true;
             let result = client.call_until(request, until);
             self.judge(index, &client, &result);
             let failed = match result {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
+            tried[index] = failed.sent != Sent::No;
             // What became of the attempt that got farthest.
             let before = last.as_ref().map_or(Sent::No, |last| last.sent);
             let sent = if failed.sent == Sent::No {
@@ -372,12 +371,12 @@ impl Inner {
         }
     }
 
-    /// A backend for a call, as soon as one is up; a retry does not wait.
+    /// A backend for a call that was not tried; one that is up, or else the next that is.
     fn pick(
         &self,
         tried: &[bool],
         until: Option<Instant>,
-        is_retry: bool,
+        waits: bool,
     ) -> Option<(usize, SharedTcpClient)> {
         let mut state = self.lock();
         loop {
@@ -389,7 +388,7 @@ impl Inner {
                 state.health.ended(index);
             }
             let left = until.map(|at| at.saturating_duration_since(clock::now()));
-            if is_retry || left.is_some_and(|left| left.is_zero()) {
+            if !waits || left.is_some_and(|left| left.is_zero()) {
                 return None;
             }
             state = match left {

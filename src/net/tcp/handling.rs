@@ -26,6 +26,8 @@ pub(crate) struct Handling {
 struct Places {
     free: Vec<usize>,
     taken: usize,
+    /// Threads that wait for a change. Waking nobody costs a system call all the same.
+    waiting: usize,
     given_up: bool,
 }
 
@@ -49,10 +51,7 @@ impl Handling {
                 places.taken += 1;
                 return Some(place);
             }
-            places = self
-                .changed
-                .wait(places)
-                .unwrap_or_else(PoisonError::into_inner);
+            places = self.wait(places, None);
         }
     }
 
@@ -61,8 +60,11 @@ impl Handling {
         let mut places = self.lock();
         places.free.push(place);
         places.taken -= 1;
+        let is_awaited = places.waiting > 0;
         drop(places);
-        self.changed.notify_all();
+        if is_awaited {
+            self.changed.notify_all();
+        }
     }
 
     /// The clock of the handler at a place.
@@ -79,19 +81,13 @@ impl Handling {
         while places.taken > 0 {
             places = match until {
                 None if places.given_up => return false,
-                None => self
-                    .changed
-                    .wait(places)
-                    .unwrap_or_else(PoisonError::into_inner),
+                None => self.wait(places, None),
                 Some(at) => {
                     let left = at.saturating_duration_since(clock::now());
                     if left.is_zero() {
                         return false;
                     }
-                    self.changed
-                        .wait_timeout(places, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
+                    self.wait(places, Some(left))
                 }
             };
         }
@@ -108,6 +104,26 @@ impl Handling {
     pub(crate) fn clocks(&self) -> impl Iterator<Item = &HandlerClock> {
         let others = self.others.get().map_or(&[][..], |clocks| clocks);
         std::iter::once(&self.own).chain(others)
+    }
+
+    fn wait<'a>(
+        &'a self,
+        mut places: MutexGuard<'a, Places>,
+        left: Option<Duration>,
+    ) -> MutexGuard<'a, Places> {
+        places.waiting += 1;
+        let mut places = match left {
+            None => self
+                .changed
+                .wait(places)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(left) => {
+                let waited = self.changed.wait_timeout(places, left);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        places.waiting -= 1;
+        places
     }
 
     fn lock(&self) -> MutexGuard<'_, Places> {

@@ -356,10 +356,11 @@ impl Core {
         if state.waiting > 0 {
             self.room.notify_one();
         }
-        sent?;
+        // One that came although the request could not be written to its end is an answer too.
         if let Some(answer) = answer {
             return Ok(answer);
         }
+        sent?;
         let error = match state.ended {
             None => VstpError::Timeout(TimeoutKind::Recv),
             Some(ended) => {
