@@ -11,6 +11,7 @@
 
 mod connecting;
 mod handshake;
+mod path;
 mod receive;
 mod strangers;
 #[cfg(test)]
