@@ -8,7 +8,9 @@ use super::sender::Sender;
 use super::shared::{Life, Shared};
 use super::split::{ConnectionReader, ConnectionWriter};
 use super::stats::ConnectionStats;
-use crate::error::{CallError, ClosedBy, TimeoutKind, VstpError};
+#[cfg(all(feature = "tls", feature = "json"))]
+use crate::error::CallError;
+use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::net::tls::PeerInfo;
 use crate::net::{clock, random};
 use crate::proto::keys::{self, Features};
@@ -95,6 +97,7 @@ impl VstpTcpConnection {
     }
 
     /// Sends a request; an error says what became of it. It waits for other threads until `until` at most.
+    #[cfg(all(feature = "tls", feature = "json"))]
     pub(crate) fn send_request(
         &mut self,
         frame: &Frame,

@@ -242,7 +242,8 @@ impl SharedTcpClient {
             .map_or(Ok(()), |ended| Err(VstpError::ConnectionClosed(ended.by)))
     }
 
-    /// Whether both are clones of one client.
+    /// For the typed clients above: whether both are clones of one client.
+    #[cfg(all(feature = "tls", feature = "json"))]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.core, &other.core)
     }
@@ -392,7 +393,7 @@ impl Core {
                 return Err(CallError::not_sent(VstpError::Timeout(TimeoutKind::Send)));
             };
             state.waiting += 1;
-            state = sleep(&self.room, state, left);
+            state = wait_for(&self.room, state, left);
             state.waiting -= 1;
         }
     }
@@ -411,9 +412,9 @@ impl Core {
             if let Some(connection) = state.connection.take() {
                 drop(state);
                 state = self.read(connection, until).0;
-            } else if let Some(wake) = state.calls.sleep(number) {
-                state = sleep(&wake, state, left);
-                state.calls.awake(number);
+            } else if let Some(wake) = state.calls.rest(number) {
+                state = wait_for(&wake, state, left);
+                state.calls.wake(number);
             } else {
                 return state;
             }
@@ -533,7 +534,7 @@ fn time_left(until: Option<Instant>) -> Option<Duration> {
     (!left.is_zero()).then_some(left)
 }
 
-fn sleep<'a>(
+fn wait_for<'a>(
     signal: &Condvar,
     state: MutexGuard<'a, State>,
     left: Duration,

@@ -31,9 +31,9 @@ pub(super) enum Answer {
 struct Call {
     wanted: Wanted,
     answer: Option<Answer>,
-    /// Its caller sleeps, and could read instead.
-    sleeps: bool,
-    wake: Arc<Condvar>,
+    /// Its caller waits for the signal, and could read instead.
+    rests: bool,
+    signal: Arc<Condvar>,
 }
 
 #[derive(Debug, Default)]
@@ -57,8 +57,8 @@ impl Calls {
         let call = Call {
             wanted,
             answer: None,
-            sleeps: false,
-            wake: Arc::default(),
+            rests: false,
+            signal: Arc::default(),
         };
         self.open.insert(self.last, call);
         self.last
@@ -76,16 +76,17 @@ impl Calls {
             .is_some_and(|call| call.answer.is_some())
     }
 
-    /// Its caller goes to sleep, on this signal.
-    pub(super) fn sleep(&mut self, number: u64) -> Option<Arc<Condvar>> {
+    /// Its caller waits from now on, for this signal.
+    pub(super) fn rest(&mut self, number: u64) -> Option<Arc<Condvar>> {
         let call = self.open.get_mut(&number)?;
-        call.sleeps = true;
-        Some(Arc::clone(&call.wake))
+        call.rests = true;
+        Some(Arc::clone(&call.signal))
     }
 
-    pub(super) fn awake(&mut self, number: u64) {
+    /// Its caller waits no longer.
+    pub(super) fn wake(&mut self, number: u64) {
         if let Some(call) = self.open.get_mut(&number) {
-            call.sleeps = false;
+            call.rests = false;
         }
     }
 
@@ -100,8 +101,8 @@ impl Calls {
         match call.filter(|call| call.wanted == wanted && call.answer.is_none()) {
             Some(call) => {
                 call.answer = Some(answer);
-                if call.sleeps {
-                    call.wake.notify_one();
+                if call.rests {
+                    call.signal.notify_one();
                 }
             }
             None if number.is_some_and(|n| (1..=self.last).contains(&n)) => self.late += 1,
@@ -111,20 +112,20 @@ impl Calls {
         }
     }
 
-    /// Wakes one sleeping caller that still waits, so that it reads.
+    /// Wakes one resting caller that still waits, so that it reads.
     pub(super) fn wake_one(&self) {
         let reader = self
             .open
             .values()
-            .find(|call| call.sleeps && call.answer.is_none());
+            .find(|call| call.rests && call.answer.is_none());
         if let Some(call) = reader {
-            call.wake.notify_one();
+            call.signal.notify_one();
         }
     }
 
     /// Wakes all, since nothing more will come.
     pub(super) fn wake_all(&self) {
-        self.open.values().for_each(|call| call.wake.notify_one());
+        self.open.values().for_each(|call| call.signal.notify_one());
     }
 }
 
