@@ -3,6 +3,7 @@
 use super::link::Link;
 use super::message::{decode, encode};
 use crate::error::{CallError, RemoteError, TimeoutKind, VstpError};
+use crate::net::Meter;
 use crate::net::tcp::VstpTcpClient;
 use crate::net::udp::{UdpSession, VstpUdpClient};
 use crate::proto::keys;
@@ -259,6 +260,12 @@ impl VstpClient {
             Link::Tcp(_) => None,
             Link::Udp(link) => Some(link.parts()),
         }
+    }
+
+    /// What counts for this client.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        self.link.meter()
     }
 
     /// Says goodbye and closes.

@@ -1,6 +1,7 @@
 //! [`Link`]: what carries the messages of a client, TCP or UDP, with the same calls.
 
 use crate::error::{CallError, ClosedBy, RemoteError, Sent, TimeoutKind, VstpError};
+use crate::net::Meter;
 use crate::net::addr::ToAddress;
 use crate::net::clock;
 use crate::net::tcp::VstpTcpClient;
@@ -44,6 +45,13 @@ impl Request {
 }
 
 impl Link {
+    pub(super) fn meter(&self) -> &Meter {
+        match self {
+            Self::Tcp(client) => client.meter(),
+            Self::Udp(link) => link.client.meter(),
+        }
+    }
+
     pub(super) fn send(&mut self, frame: &Frame) -> Result<(), VstpError> {
         match self {
             Self::Tcp(client) => client.send(frame),

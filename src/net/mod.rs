@@ -8,6 +8,7 @@
 
 pub mod addr;
 pub mod clock;
+pub mod meter;
 pub(crate) mod random;
 pub(crate) mod socket;
 pub(crate) mod stream;
@@ -20,3 +21,4 @@ pub mod tls;
 pub mod udp;
 
 pub use addr::{Address, ToAddress};
+pub use meter::Meter;

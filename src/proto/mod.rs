@@ -12,6 +12,7 @@ pub mod error;
 pub mod keys;
 pub mod session;
 pub mod stream;
+pub mod tally;
 
 pub use code::ErrorCode;
 pub use error::{Overrun, Violation};

@@ -115,7 +115,6 @@ fn serve_until_end(
             // has sent since was not handled.
             Next::Frame if said_bye.is_some() => {}
             Next::Frame => {
-                server.counters.frame_in();
                 let request = connection.take();
                 if is_concurrent && request.header(keys::CORRELATION_ID).is_some() {
                     hand_over(answering, request)?;
@@ -195,9 +194,9 @@ impl Answering {
     fn answer(&self, request: Frame, clock: &HandlerClock) -> Result<(), Failure> {
         let id = request.header(keys::CORRELATION_ID).map(<[u8]>::to_vec);
         // The frame is gone with the panic and the session is only read, so nothing half-done is seen.
-        clock.begins();
+        let began = clock.begins();
         let reply = catch_unwind(AssertUnwindSafe(|| (self.handler)(&self.session, request)));
-        clock.ended();
+        clock.ended(began, &self.shared.meter);
         let reply = reply.unwrap_or_else(|_| {
             self.server.counters.handler_panicked();
             Reply::Error(HandlerError::new(
@@ -232,11 +231,7 @@ impl Answering {
                 let error = HandlerError::new(ErrorCode::Handler, format!("the answer: {error}"));
                 self.refuse(error, id)
             }
-            Ok(()) => {
-                self.server.counters.frame_out();
-                Ok(())
-            }
-            Err(error) => Err(Failure::Lost(error)),
+            result => result.map_err(Failure::Lost),
         }
     }
 

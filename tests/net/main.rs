@@ -7,6 +7,7 @@ mod basics;
 mod calls;
 mod idle;
 mod limits;
+mod metrics;
 mod openssl;
 mod relay;
 mod resilient;

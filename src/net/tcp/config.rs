@@ -2,6 +2,7 @@
 
 use super::memory::MemoryBudget;
 use crate::error::VstpError;
+use crate::net::meter::Meter;
 use crate::proto::deadline::FrameDeadline;
 use crate::proto::keys::{AuthToken, Features};
 use crate::wire::Limits;
@@ -46,6 +47,8 @@ pub struct TcpConfig {
     pub(crate) require_hello: bool,
     pub(crate) features: Features,
     pub(crate) auth_token: Option<AuthToken>,
+    /// Where the numbers are added up; of a connecting client its own.
+    pub(crate) meter: Option<Meter>,
     /// What the connections of a server share.
     pub(crate) memory: Option<Arc<MemoryBudget>>,
 }
@@ -73,6 +76,7 @@ impl Default for TcpConfig {
             require_hello: false,
             features: Features::default(),
             auth_token: None,
+            meter: None,
             memory: None,
         }
     }
@@ -220,6 +224,14 @@ impl TcpConfig {
     #[must_use]
     pub fn auth_token(mut self, token: Option<Vec<u8>>) -> Self {
         self.auth_token = token.map(Into::into);
+        self
+    }
+
+    /// Where the numbers of a client or server are added up with those of others, or [`Meter::off`]. Default:
+    /// nowhere but in its own [`Meter`].
+    #[must_use]
+    pub fn meter(mut self, meter: Meter) -> Self {
+        self.meter = Some(meter);
         self
     }
 

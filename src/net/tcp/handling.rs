@@ -4,7 +4,9 @@
 //! number is bounded, and whoever ends the session waits for them, so that their answers go before its
 //! goodbye. It starts no thread: [`crate::serve`] does.
 
-use crate::net::clock;
+use crate::metrics::TimeLane;
+use crate::net::{Meter, clock};
+use crate::proto::tally::Times;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -106,6 +108,15 @@ impl Handling {
         std::iter::once(&self.own).chain(others)
     }
 
+    /// How long all of them took so far, if that is counted.
+    pub(crate) fn times(&self) -> Times {
+        let mut all = self.own.times.times();
+        for clock in self.others.get().map_or(&[][..], |clocks| clocks) {
+            all.add(&clock.times.times());
+        }
+        all
+    }
+
     fn wait<'a>(
         &'a self,
         mut places: MutexGuard<'a, Places>,
@@ -140,6 +151,8 @@ pub(crate) struct HandlerClock {
     /// Calls so far, and the last of them that was told of as slow.
     calls: AtomicU64,
     told: AtomicU64,
+    /// How long they took, if that is counted.
+    times: TimeLane,
 }
 
 impl Default for HandlerClock {
@@ -149,24 +162,29 @@ impl Default for HandlerClock {
             since: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             told: AtomicU64::new(0),
+            times: TimeLane::default(),
         }
     }
 }
 
 impl HandlerClock {
-    pub(crate) fn begins(&self) {
-        let since = clock::now()
-            .saturating_duration_since(self.base)
-            .as_millis() as u64;
+    pub(crate) fn begins(&self) -> Instant {
+        let now = clock::now();
+        let since = now.saturating_duration_since(self.base).as_millis() as u64;
         // Only one thread at a time counts. The number changes while there is no time, so a time
         // belongs to the number that is the same before and after it.
         let calls = self.calls.load(Ordering::Relaxed) + 1;
         self.calls.store(calls, Ordering::Release);
         self.since.store(since + 1, Ordering::Release);
+        now
     }
 
-    pub(crate) fn ended(&self) {
+    pub(crate) fn ended(&self, began: Instant, meter: &Meter) {
         self.since.store(0, Ordering::Release);
+        if meter.is_on() {
+            let elapsed = clock::now().saturating_duration_since(began);
+            self.times.note(elapsed);
+        }
     }
 
     /// How long the handler has been running, if one is.
@@ -223,11 +241,11 @@ mod tests {
         let limit = Duration::from_secs(30);
         let later = clock.base + Duration::from_secs(60);
         assert_eq!((clock.time(later), clock.slow(later, limit)), (None, None));
-        clock.begins();
+        let began = clock.begins();
         assert!(clock.slow(clock.base, limit).is_none(), "not slow yet");
         assert!(clock.slow(later, limit).is_some_and(|time| time >= limit));
         assert!(clock.slow(later, limit).is_none(), "told of already");
-        clock.ended();
+        clock.ended(began, &Meter::off());
         clock.begins();
         assert!(clock.slow(later, limit).is_some(), "another call");
     }

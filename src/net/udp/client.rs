@@ -2,12 +2,14 @@
 
 use super::config::UdpConfig;
 use super::delivery::Delivery;
-use super::driver::{UdpStats, closed};
+use super::driver::closed;
 use super::running::Running;
 use super::session::UdpSession;
+use super::stats::UdpStats;
 use crate::error::{TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
 use crate::net::clock;
+use crate::net::meter::Meter;
 use crate::proto::datagram::Failure;
 use crate::wire::Frame;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -264,6 +266,12 @@ impl VstpUdpClient {
     #[must_use]
     pub fn stats(&self) -> UdpStats {
         self.running.driver.stats()
+    }
+
+    /// What counts for this socket.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        self.running.driver.meter()
     }
 
     /// Says goodbye in all sessions and closes the socket. Calls of other threads that wait end with

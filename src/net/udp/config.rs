@@ -1,6 +1,7 @@
 //! The settings of a UDP socket: those of the protocol, and those of the socket itself.
 
 use crate::error::VstpError;
+use crate::net::meter::Meter;
 use crate::proto::datagram::{AnswerLimit, EndpointConfig};
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ pub struct UdpConfig {
     pub(crate) send_queue_len: usize,
     pub(crate) read_timeout: Option<Duration>,
     pub(crate) spin: Duration,
+    pub(crate) meter: Option<Meter>,
 }
 
 impl Default for UdpConfig {
@@ -42,6 +44,7 @@ impl Default for UdpConfig {
             send_queue_len: 64 * 1024 * 1024,
             read_timeout: None,
             spin: Duration::ZERO,
+            meter: None,
         }
     }
 }
@@ -145,6 +148,14 @@ impl UdpConfig {
     #[must_use]
     pub fn spin(mut self, time: Duration) -> Self {
         self.spin = time;
+        self
+    }
+
+    /// Where the numbers of this socket are added up with those of others, or [`Meter::off`]. Default: nowhere but
+    /// in its own [`Meter`].
+    #[must_use]
+    pub fn meter(mut self, meter: Meter) -> Self {
+        self.meter = Some(meter);
         self
     }
 

@@ -20,8 +20,8 @@ use super::reader::Next;
 use super::shared::Shared;
 use super::stats::ConnectionStats;
 use crate::error::{CallError, ClosedBy, Sent, TimeoutKind, VstpError};
-use crate::net::clock;
 use crate::net::socket::Meanwhile;
+use crate::net::{Meter, clock};
 use crate::proto::keys;
 use crate::wire::{Frame, FrameRef, FrameType};
 use std::net::SocketAddr;
@@ -300,6 +300,12 @@ impl SharedTcpClient {
     #[must_use]
     pub fn stats(&self) -> ConnectionStats {
         self.core.shared.stats()
+    }
+
+    /// What counts for this connection.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.core.shared.meter
     }
 
     /// The server's address.

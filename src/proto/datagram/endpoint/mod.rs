@@ -225,7 +225,8 @@ impl Endpoint {
             if !peer.may_answer(now, len, limit) {
                 return Err(SendError::AnswerLimit);
             }
-            let mut datagram = Vec::with_capacity(len);
+            let mut datagram = peer.take_buffer();
+            datagram.reserve(len);
             envelope.write(frame, &limits, &mut datagram)?;
             peer.push(datagram);
         } else {
@@ -472,6 +473,8 @@ impl Endpoint {
             out.extend_from_slice(&datagram);
             self.stats.datagrams_sent += 1;
             self.stats.bytes_sent += datagram.len() as u64;
+            let frames = &mut self.stats.frames_sent;
+            frames.note_datagram(&datagram, crate::wire::Trailer::Always);
             return Some(Transmit {
                 to,
                 segment_len: datagram.len(),

@@ -9,6 +9,9 @@ use crate::proto::keys;
 use crate::wire::{Flags, FrameType, FrameWriter, Trailer};
 use std::time::Instant;
 
+/// Room for ids that is kept for the next acknowledgements.
+const MAX_SPARE_COUNT: usize = 64;
+
 impl Peer {
     /// Appends datagrams of one length, the last maybe shorter, to `out`: that length, and whether there is
     /// more to send now.
@@ -23,6 +26,9 @@ impl Peer {
         self.flush_progress(now, shared.config.max_datagram_len);
         if let Some(reliable) = &mut self.reliable {
             reliable.begin(now);
+            if let Some(times) = reliable.take_round_trips() {
+                shared.stats.round_trips.add(&times);
+            }
             let may_ping =
                 self.link.is_some() || shared.config.answer_limit == AnswerLimit::Unlimited;
             if let Some(number) = reliable.take_ping(now).filter(|_| may_ping) {
@@ -39,13 +45,19 @@ impl Peer {
             if len > segment_len || (is_full && count > 0) {
                 break;
             }
+            let before = out.len();
             match self.outbox.pop_front() {
-                Some(datagram) => out.extend_from_slice(&datagram),
+                Some(datagram) => {
+                    out.extend_from_slice(&datagram);
+                    self.give_back(datagram);
+                }
                 None => self.write_message(now, out),
             }
             count += 1;
             shared.stats.datagrams_sent += 1;
             shared.stats.bytes_sent += len as u64;
+            let frames = &mut shared.stats.frames_sent;
+            frames.note_datagram(&out[before..], Trailer::Always);
             next = self.next_len(now, shared.config);
             if len < segment_len {
                 break;
@@ -107,8 +119,9 @@ impl Peer {
         }
         let sid = self.sid();
         let bundle = self.link.as_ref().is_some_and(|link| link.bundle);
-        let mut datagram = Vec::new();
-        for id in std::mem::take(&mut self.acks) {
+        let mut datagram = self.take_buffer();
+        let mut acks = std::mem::take(&mut self.acks);
+        for id in acks.drain(..) {
             let before = datagram.len();
             emit::ack(id, sid.as_ref(), &mut datagram);
             if before > 0 && (!bundle || datagram.len() > max_len) {
@@ -118,6 +131,8 @@ impl Peer {
             }
         }
         self.outbox.push_back(datagram);
+        acks.shrink_to(MAX_SPARE_COUNT);
+        self.acks = acks;
     }
 
     fn flush_progress(&mut self, now: Instant, max_len: usize) {
