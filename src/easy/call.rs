@@ -78,6 +78,7 @@ pub(super) fn is_lost(failed: &CallError) -> bool {
         | VstpError::Deserialization(_)
         | VstpError::Datagram(_)
         | VstpError::Backpressure
+        | VstpError::Extension(_)
         | VstpError::Cancelled => false,
         VstpError::Io(_)
         | VstpError::ConnectionClosed(_)

@@ -2,12 +2,12 @@
 
 use super::handle::ServerHandle;
 use super::message;
-use crate::error::VstpError;
+use crate::error::{HandlerError, VstpError};
 use crate::net::addr::ToAddress;
 use crate::net::tls::TlsServerConfig;
 use crate::net::udp::UdpConfig;
 use crate::proto::ErrorCode;
-use crate::serve::{HandlerError, ServerConfig, Session, UdpPeer, VstpTcpServer, VstpUdpServer};
+use crate::serve::{ServerConfig, Session, UdpPeer, VstpTcpServer, VstpUdpServer};
 use crate::wire::Frame;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -6,9 +6,10 @@
 //! threads, so many at a time, and are answered as they get ready.
 
 use super::handle::ServerShared;
-use super::reply::{HandlerError, Reply};
+use super::reply::Reply;
 use super::session::Session;
-use crate::error::{ClosedBy, VstpError};
+use crate::error::{ClosedBy, ExtensionError, HandlerError, VstpError};
+use crate::ext::Inbound;
 use crate::net::clock;
 use crate::net::tcp::VstpTcpConnection;
 use crate::net::tcp::handling::HandlerClock;
@@ -189,21 +190,28 @@ fn hand_over(answering: &Arc<Answering>, request: Frame) -> Result<(), VstpError
     Ok(())
 }
 
+/// Whose answer it is. An extension's has passed the extensions that it must pass.
+enum Asked {
+    Handler(Reply),
+    Extension(Vec<Frame>),
+}
+
 impl Answering {
-    /// Calls the handler and sends what it returns.
+    /// Asks the extensions and the handler, and sends what they return.
     fn answer(&self, request: Frame, clock: &HandlerClock) -> Result<(), Failure> {
         let id = request.header(keys::CORRELATION_ID).map(<[u8]>::to_vec);
-        // The frame is gone with the panic and the session is only read, so nothing half-done is seen.
         let began = clock.begins();
-        let reply = catch_unwind(AssertUnwindSafe(|| (self.handler)(&self.session, request)));
+        let asked = self.ask(request);
         clock.ended(began, &self.shared.meter);
-        let reply = reply.unwrap_or_else(|_| {
-            self.server.counters.handler_panicked();
-            Reply::Error(HandlerError::new(
-                ErrorCode::Handler,
-                "the handler panicked",
-            ))
-        });
+        let reply = match asked {
+            Asked::Handler(reply) => reply,
+            Asked::Extension(answers) => {
+                return answers.iter().try_for_each(|frame| {
+                    let result = self.shared.send_answer(frame);
+                    self.sent(result, id.as_deref())
+                });
+            }
+        };
         match reply {
             Reply::None => Ok(()),
             Reply::One(frame) => self.send(frame, id.as_deref()),
@@ -214,6 +222,23 @@ impl Answering {
         }
     }
 
+    /// Asks the extensions, and the handler if they let the request pass.
+    fn ask(&self, request: Frame) -> Asked {
+        let request = match self.shared.incoming(request) {
+            Inbound::Deliver(request) => request,
+            Inbound::Consumed => return Asked::Handler(Reply::None),
+            Inbound::Answered(answers) => return Asked::Extension(answers),
+            Inbound::Failed(failed) => return Asked::Handler(Reply::Error(self.failure(failed))),
+        };
+        // The frame is gone with the panic and the session is only read, so nothing half-done is seen.
+        let reply = catch_unwind(AssertUnwindSafe(|| (self.handler)(&self.session, request)));
+        Asked::Handler(reply.unwrap_or_else(|_| {
+            self.server.counters.handler_panicked();
+            let text = "the handler panicked";
+            Reply::Error(HandlerError::new(ErrorCode::Handler, text))
+        }))
+    }
+
     fn send(&self, frame: Frame, id: Option<&[u8]>) -> Result<(), Failure> {
         let frame = match id {
             Some(id) if frame.header(keys::CORRELATION_ID).is_none() => {
@@ -221,7 +246,12 @@ impl Answering {
             }
             _ => frame,
         };
-        match self.shared.outbox.send(frame.as_ref()) {
+        self.sent(self.shared.send(frame.as_ref()), id)
+    }
+
+    /// What follows from sending an answer: one that cannot be sent becomes an error for the client.
+    fn sent(&self, result: Result<(), VstpError>, id: Option<&[u8]>) -> Result<(), Failure> {
+        match result {
             Err(VstpError::FrameTooLarge { size, limit }) => {
                 let error = EncodeError::FrameTooLarge { size, limit };
                 let error = HandlerError::new(ErrorCode::TooLarge, format!("the answer: {error}"));
@@ -231,8 +261,17 @@ impl Answering {
                 let error = HandlerError::new(ErrorCode::Handler, format!("the answer: {error}"));
                 self.refuse(error, id)
             }
+            Err(VstpError::Extension(failed)) => self.refuse(self.failure(*failed), id),
             result => result.map_err(Failure::Lost),
         }
+    }
+
+    /// What the client gets to know of an extension that failed.
+    fn failure(&self, failed: ExtensionError) -> HandlerError {
+        if failed.panicked {
+            self.server.counters.handler_panicked();
+        }
+        failed.error
     }
 
     /// Answers with ERR.

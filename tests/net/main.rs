@@ -5,6 +5,8 @@
 mod answers;
 mod basics;
 mod calls;
+mod compression;
+mod extensions;
 mod idle;
 mod limits;
 mod metrics;

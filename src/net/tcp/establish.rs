@@ -139,7 +139,7 @@ fn security(tls: Option<&TlsSession>) -> Security {
 
 fn session_config(config: &TcpConfig) -> SessionConfig {
     SessionConfig {
-        features: config.features.clone(),
+        features: config.pipeline.offer(&config.features),
         max_frame_len: config.limits.max_frame_len,
         hello: config.hello,
         require_hello: config.require_hello,
@@ -174,7 +174,7 @@ fn open(
     };
     // What the peer accepts is known after HELLO or WELCOME; until then our own limit holds.
     let outbox = Outbox::new(write, framing, config.limits.max_frame_len);
-    let mut shared = Shared::new(transport, outbox, addrs, tls);
+    let mut shared = Shared::new(transport, outbox, addrs, tls).with_pipeline(&config.pipeline);
     shared.set_meter(meter.clone());
     let shared = Arc::new(shared);
     let source: Weak<dyn Source> = Arc::<Shared>::downgrade(&shared);

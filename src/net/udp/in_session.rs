@@ -25,20 +25,29 @@ impl VstpUdpClient {
         until: Option<Instant>,
     ) -> Result<Option<Frame>, VstpError> {
         let driver = &self.running.driver;
-        let next = |core: &mut Core| -> Result<Option<Frame>, VstpError> {
+        let next = |core: &mut Core| -> Result<Option<Incoming>, VstpError> {
             // What came before the end of the session counts.
             while let Some(incoming) = driver.try_recv()? {
                 if is_from(&incoming, session) {
-                    return Ok(Some(incoming.frame));
+                    return Ok(Some(incoming));
                 }
             }
             check(session, core)?;
-            let outcome = request.and_then(|delivery| core.outcome(delivery.token));
+            let token = request.and_then(|delivery| delivery.token);
+            let outcome = token.and_then(|token| core.outcome(token));
             outcome.unwrap_or(Ok(()))?;
             Ok(None)
         };
-        let found = driver.wait_for(until, |core| next(core).transpose());
-        found.transpose()
+        loop {
+            let found = driver.wait_for(until, |core| next(core).transpose());
+            let Some(incoming) = found.transpose()? else {
+                return Ok(None);
+            };
+            // Outside of the lock: extensions may send.
+            if let Some(incoming) = driver.deliver(incoming) {
+                return Ok(Some(incoming.frame));
+            }
+        }
     }
 }
 

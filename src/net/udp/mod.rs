@@ -23,6 +23,7 @@ mod delivery;
 pub(crate) mod driver;
 #[cfg(all(feature = "tls", feature = "json"))]
 mod in_session;
+mod messages;
 pub(crate) mod running;
 mod session;
 mod socket;

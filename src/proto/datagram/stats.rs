@@ -32,13 +32,15 @@ pub enum DropReason {
     QueueFull,
     /// More control frames than their budget.
     Calm,
+    /// A compressed message that cannot be inflated, or only to more than the limit of frames.
+    Compression,
     /// A custom frame type without a handler, or a frame type that means nothing here.
     Unhandled,
 }
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Malformed,
         Self::BadCrc,
         Self::BadSource,
@@ -52,6 +54,7 @@ impl DropReason {
         Self::Budget,
         Self::QueueFull,
         Self::Calm,
+        Self::Compression,
         Self::Unhandled,
     ];
 
@@ -72,6 +75,7 @@ impl DropReason {
             Self::Budget => "budget",
             Self::QueueFull => "queue_full",
             Self::Calm => "calm",
+            Self::Compression => "compression",
             Self::Unhandled => "unhandled",
         }
     }

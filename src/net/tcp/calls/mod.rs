@@ -183,6 +183,7 @@ impl SharedTcpClient {
     /// - `Timeout(Recv)`: no answer in time. One that comes later is dropped.
     /// - `Timeout(Send)`: not sent, since as many calls as may be were waiting, or others' requests were in
     ///   the way.
+    /// - `Extension`: an extension refused the request, which was not sent, or failed on the answer.
     /// - `Encode`, `FrameTooLarge`, and `Config` when the frame has a `correlation-id` already; not sent.
     /// - Others: the connection is over, and with it every call on it; each says whether its own
     ///   request was sent.
@@ -212,7 +213,7 @@ impl SharedTcpClient {
         }
         match self.core.ask(Wanted::Answer, Some(request), until)? {
             Answer::Frame(frame) => Ok(frame),
-            Answer::Failed(error) => Err(CallError::new(Sent::Yes, VstpError::ServerError(error))),
+            Answer::Failed(error) => Err(CallError::new(Sent::Yes, error)),
             // Only PINGs are answered so.
             Answer::Pong => Err(CallError::new(Sent::Yes, VstpError::Cancelled)),
         }
@@ -345,7 +346,7 @@ impl Core {
                     headers: headers.as_ref(),
                     ..request.as_ref()
                 };
-                self.shared.outbox.send_request(frame, until)
+                self.shared.send_request(frame, until)
             }
             None => {
                 let ping = Frame::new(FrameType::Ping).with_payload(number.to_be_bytes());
@@ -498,9 +499,17 @@ impl Core {
 fn find(connection: &mut VstpTcpConnection, until: Option<Instant>) -> Found {
     match connection.next(until) {
         Ok(Next::Frame) => {
-            let frame = connection.take();
-            let number = number(frame.header(keys::CORRELATION_ID));
-            Found::Answer(number, Answer::Frame(frame))
+            let asked = number(connection.frame().header(keys::CORRELATION_ID));
+            match connection.deliver() {
+                Ok(Some(frame)) => {
+                    let number = number(frame.header(keys::CORRELATION_ID));
+                    Found::Answer(number, Answer::Frame(frame))
+                }
+                Err(error @ VstpError::Extension(_)) => Found::Answer(asked, Answer::Failed(error)),
+                // Kept or answered by an extension. An answer that could not be sent is no caller's; where
+                // the connection is over, the next read says so.
+                Ok(None) | Err(_) => Found::Other,
+            }
         }
         Ok(Next::Pong) => {
             let payload = connection.frame().payload;
@@ -519,7 +528,7 @@ fn find(connection: &mut VstpTcpConnection, until: Option<Instant>) -> Found {
         }
         Err(VstpError::ServerError(error)) if error.correlation_id.is_some() => {
             let number = number(error.correlation_id.as_deref());
-            Found::Answer(number, Answer::Failed(error))
+            Found::Answer(number, Answer::Failed(VstpError::ServerError(error)))
         }
         Err(VstpError::ConnectionClosed(by)) => Found::End(Ended::not_in_order(by), None),
         Err(error) => Found::End(Ended::not_in_order(ClosedBy::Error), Some(error)),

@@ -2,7 +2,7 @@
 //!
 //! It holds no lock and reads no clock or socket; [`super`] does, and drives it.
 
-use crate::error::RemoteError;
+use crate::error::VstpError;
 use crate::wire::Frame;
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar};
@@ -23,8 +23,8 @@ pub(super) enum Wanted {
 pub(super) enum Answer {
     Frame(Frame),
     Pong,
-    /// ERR about this request.
-    Failed(Box<RemoteError>),
+    /// ERR about this request, or an extension that failed on the answer.
+    Failed(VstpError),
 }
 
 #[derive(Debug)]

@@ -103,6 +103,12 @@ impl Endpoint {
         link.is_some_and(|link| link.bundle && Some(link.sid) == sid)
     }
 
+    /// Compressed payloads, too.
+    fn may_inflate(&mut self, from: SocketAddr, sid: Option<Sid>) -> bool {
+        let peer = self.session_with(from).and_then(|index| self.peer(index));
+        peer.is_some_and(|peer| peer.has_gzip() && peer.sid() == sid)
+    }
+
     fn handle_frame(
         &mut self,
         now: Instant,
@@ -117,6 +123,13 @@ impl Endpoint {
         } = input;
         let flags = match frame.typ {
             FrameType::Ack => Flags::FRAG | Flags::CRC,
+            // spec 5: a fragment is not compressed, the frame in it may be.
+            typ if typ.is_message()
+                && frame.flags.contains(Flags::COMP)
+                && self.may_inflate(*from, fields.sid) =>
+            {
+                Flags::COMP | Flags::CRC | Flags::REQ_ACK
+            }
             typ if typ.is_message() => Flags::FRAG | Flags::CRC | Flags::REQ_ACK,
             _ => Flags::CRC,
         };
