@@ -14,7 +14,7 @@ use vstp::easy::{
     Balancer, BalancerConfig, CallOptions, ConnectionState, Connector, ReconnectConfig,
     ReconnectingClient, ServerHandle, SharedClient, VstpServer,
 };
-use vstp::error::Sent;
+use vstp::net::Sent;
 use vstp::net::clock;
 use vstp::net::tcp::TcpConfig;
 use vstp::serve::ServerConfig;

@@ -1,8 +1,9 @@
 //! [`CallOptions`], and what tells a lost connection from a failed call.
 
 use super::message::{decode, encode};
-use crate::error::{CallError, Sent, TimeoutKind, VstpError};
+use crate::error::{TimeoutKind, VstpError};
 use crate::net::clock;
+use crate::net::{CallError, Sent};
 use crate::wire::Frame;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -2,7 +2,8 @@
 
 use super::link::Link;
 use super::message::{decode, encode};
-use crate::error::{CallError, RemoteError, TimeoutKind, VstpError};
+use crate::error::{RemoteError, TimeoutKind, VstpError};
+use crate::net::CallError;
 use crate::net::Meter;
 use crate::net::tcp::VstpTcpClient;
 use crate::net::udp::{UdpSession, VstpUdpClient};

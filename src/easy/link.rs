@@ -1,11 +1,12 @@
 //! [`Link`]: what carries the messages of a client, TCP or UDP, with the same calls.
 
-use crate::error::{CallError, ClosedBy, RemoteError, Sent, TimeoutKind, VstpError};
+use crate::error::{ClosedBy, RemoteError, TimeoutKind, VstpError};
 use crate::net::Meter;
 use crate::net::addr::ToAddress;
 use crate::net::clock;
 use crate::net::tcp::VstpTcpClient;
 use crate::net::udp::{Delivery, UdpConfig, UdpSession, VstpUdpClient};
+use crate::net::{CallError, Sent};
 use crate::proto::{ErrorCode, keys};
 use crate::wire::{Frame, FrameType};
 use std::time::{Duration, Instant};

@@ -12,8 +12,9 @@
 use super::call::{CallOptions, ask, is_lost, may_retry, read};
 use super::client::VstpClient;
 use super::connector::Connector;
-use crate::error::{CallError, Sent, TimeoutKind, VstpError};
+use crate::error::{TimeoutKind, VstpError};
 use crate::net::clock;
+use crate::net::{CallError, Sent};
 use crate::wire::Frame;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -14,8 +14,9 @@
 use super::backoff::Backoff;
 use super::call::{CallOptions, ask, is_lost, may_retry, read};
 use super::connector::Connector;
-use crate::error::{CallError, ClosedBy, Sent, TimeoutKind, VstpError};
+use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::net::tcp::SharedTcpClient;
+use crate::net::{CallError, Sent};
 use crate::net::{clock, random};
 use crate::wire::Frame;
 use serde::Serialize;

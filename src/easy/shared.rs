@@ -2,7 +2,8 @@
 
 use super::call::{ask, read};
 use super::connector::Connector;
-use crate::error::{CallError, VstpError};
+use crate::error::VstpError;
+use crate::net::CallError;
 use crate::net::tcp::SharedTcpClient;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

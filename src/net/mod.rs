@@ -7,6 +7,7 @@
 //! server in [`crate::serve`].
 
 pub mod addr;
+mod call;
 pub mod clock;
 pub mod meter;
 pub(crate) mod random;
@@ -21,4 +22,5 @@ pub mod tls;
 pub mod udp;
 
 pub use addr::{Address, ToAddress};
+pub use call::{CallError, Sent};
 pub use meter::Meter;

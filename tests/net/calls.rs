@@ -10,7 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
-use vstp::error::{ClosedBy, Sent, TimeoutKind};
+use vstp::error::{ClosedBy, TimeoutKind};
+use vstp::ext::{
+    CompressionConfig, Direction, ExtensionContext, ExtensionHandler, ExtensionRegistry, Outcome,
+};
+use vstp::net::Sent;
 use vstp::net::tcp::{SharedTcpClient, TcpConfig};
 use vstp::serve::{HandlerError, Reply, ServerConfig, ServerHandle, Session};
 use vstp::wire::Buffer;
@@ -597,5 +601,58 @@ fn a_request_is_not_stuck_behind_the_large_answer_to_a_call_that_gave_up() {
         let answer = client.call(&Frame::data(vec![2; LARGE])).unwrap();
         assert_eq!(answer.payload, LARGE.to_string().into_bytes());
         assert_eq!(client.call_stats().late, 1);
+    }
+}
+
+/// Does by the payload what a test asks for.
+struct ByPayload;
+
+impl ExtensionHandler for ByPayload {
+    fn should_handle(&self, frame: &Frame) -> bool {
+        frame.payload.starts_with(b"ext ")
+    }
+
+    fn handle_frame(&self, frame: Frame, to: &ExtensionContext) -> Result<Outcome, HandlerError> {
+        match (&frame.payload[..], to.direction) {
+            (b"ext answer", Direction::Inbound) => Ok(Outcome::Answer(vec![Frame::data("by it")])),
+            (b"ext fail", Direction::Inbound) => Err(HandlerError::from("not that")),
+            (b"ext refuse", Direction::Outbound) => Err(HandlerError::from("not out")),
+            _ => Ok(Outcome::Pass(frame)),
+        }
+    }
+}
+
+#[test]
+fn the_calls_of_many_threads_pass_extensions_and_compression() {
+    let mut extensions = ExtensionRegistry::new();
+    extensions.register("by payload", ByPayload);
+    for kind in BOTH {
+        let tcp = TcpConfig::default().compression(CompressionConfig::default());
+        let server = ServerConfig::default()
+            .tcp(tcp.clone())
+            .extensions(extensions.clone())
+            .concurrency(4);
+        let (server, _go) = serve(kind, server);
+        let tcp = config()
+            .compression(CompressionConfig::default())
+            .extensions(extensions.clone());
+        let client = SharedTcpClient::new(try_connect(kind, &server, tcp).unwrap());
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    assert_eq!(ask(&client, "ext answer"), "by it");
+                    let failed = client.call(&Frame::data("ext fail")).unwrap_err();
+                    assert!(matches!(failed.error, VstpError::ServerError(_)));
+                    let failed = client.call(&Frame::data("ext refuse")).unwrap_err();
+                    assert!(matches!(failed.error, VstpError::Extension(_)));
+                    assert_eq!(failed.sent, Sent::No);
+                    let large = "words ".repeat(20_000);
+                    assert_eq!(ask(&client, &large), large);
+                });
+            }
+        });
+        let stats = client.stats();
+        assert!(stats.bytes_sent < 200_000, "{stats:?}");
+        assert!(stats.bytes_received < 200_000, "{stats:?}");
     }
 }

@@ -14,8 +14,9 @@ use vstp::easy::{
     Balancer, BalancerConfig, CallOptions, ConnectionState, Connector, Policy, Pool, PoolConfig,
     ReconnectConfig, ReconnectingClient, ServerHandle, SharedClient, VstpServer,
 };
-use vstp::error::{CallError, Sent, TimeoutKind};
+use vstp::error::TimeoutKind;
 use vstp::net::tcp::TcpConfig;
+use vstp::net::{CallError, Sent};
 use vstp::serve::ServerConfig;
 use vstp::wire::Buffer;
 use vstp::{Frame, FrameType, VstpError, encode_frame, try_decode_frame};

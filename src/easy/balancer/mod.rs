@@ -8,9 +8,10 @@ mod health;
 
 use super::call::{CallOptions, ask, is_lost, may_retry, read};
 use super::connector::Connector;
-use crate::error::{CallError, Sent, TimeoutKind, VstpError};
+use crate::error::{TimeoutKind, VstpError};
 use crate::net::addr::Address;
 use crate::net::tcp::SharedTcpClient;
+use crate::net::{CallError, Sent};
 use crate::net::{clock, random};
 use crate::proto::ErrorCode;
 use crate::wire::Frame;

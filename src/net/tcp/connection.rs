@@ -8,10 +8,10 @@ use super::sender::Sender;
 use super::shared::{Life, Shared};
 use super::split::{ConnectionReader, ConnectionWriter};
 use super::stats::ConnectionStats;
-#[cfg(all(feature = "tls", feature = "json"))]
-use crate::error::CallError;
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::metrics::Family;
+#[cfg(all(feature = "tls", feature = "json"))]
+use crate::net::call::CallError;
 use crate::net::meter::Meter;
 use crate::net::tls::PeerInfo;
 use crate::net::{clock, random};

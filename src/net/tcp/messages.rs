@@ -4,8 +4,9 @@
 //! reader, which knows how to end the connection over it.
 
 use super::shared::Shared;
-use crate::error::{CallError, VstpError};
+use crate::error::VstpError;
 use crate::ext::{Direction, ExtensionContext, Inbound, Link, Outgoing, TransportKind};
+use crate::net::call::CallError;
 use crate::proto::keys;
 use crate::proto::session::error_frame;
 use crate::wire::{Frame, FrameRef};

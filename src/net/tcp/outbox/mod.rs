@@ -12,8 +12,9 @@
 
 mod queue;
 
-use crate::error::{CallError, ClosedBy, Sent, TimeoutKind, VstpError};
+use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::metrics::Lane;
+use crate::net::call::{CallError, Sent};
 use crate::net::clock;
 use crate::net::socket::Meanwhile;
 use crate::net::stream::WriteHalf;
