@@ -245,6 +245,19 @@ fn nothing_outside_the_folder_can_be_named() {
 }
 
 #[test]
+fn pieces_that_are_handled_at_once_make_the_same_file() {
+    let (here, there) = (Folder::new(), Folder::new());
+    let file = large(&here);
+    let server = Server::start(&["--dev", "--concurrency", "8", "--dir", &there.path("")]);
+    vstp(&["file", "send", &file, &server.url]).ok();
+    assert_eq!(sha256(&there.0.join("large")), sha256(Path::new(&file)));
+    let back = here.path("back");
+    vstp(&["file", "recv", "large", &server.url, "-o", &back]).ok();
+    assert_eq!(sha256(Path::new(&back)), sha256(Path::new(&file)));
+    vstp(&["server", "127.0.0.1:0", "--dev", "--concurrency", "0"]).failed(2, &["concurrency"]);
+}
+
+#[test]
 fn another_kind_of_server_is_named() {
     let here = Folder::new();
     let file = here.file("f", "x");

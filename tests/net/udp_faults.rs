@@ -5,6 +5,7 @@ use crate::util::LONG;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 use vstp::error::TimeoutKind;
+use vstp::net::clock;
 use vstp::net::udp::UdpConfig;
 use vstp::proto::datagram::DropReason;
 use vstp::serve::{UdpPeer, UdpServerHandle};
@@ -296,7 +297,7 @@ fn du08_nothing_is_left_of_a_hundred_percent_loss() {
     let wait = Duration::from_millis(700);
     let settings = config().delivery_timeout(wait);
     let client = VstpUdpClient::bind_with_config(LOCAL, settings).unwrap();
-    let began = vstp::net::clock::now();
+    let began = clock::now();
     for n in 0..50 {
         drop(
             client
@@ -317,4 +318,58 @@ fn du08_nothing_is_left_of_a_hundred_percent_loss() {
     );
     assert_eq!(server.stats().protocol.datagrams_received, 0);
     server.shutdown(LONG);
+}
+
+/// Messages of no bytes fill a queue too: what it has no place for is not acknowledged, and comes again.
+#[test]
+fn du05_a_queue_full_of_empty_messages_loses_nothing() {
+    let config = config().recv_queue(2, 1024 * 1024);
+    let server = VstpUdpServer::bind_with_config("127.0.0.1:0", config).unwrap();
+    let client = client();
+    for number in 0..5 {
+        let frame = Frame::data("").with_header("n", number.to_string());
+        drop(client.start_send(frame, server.local_addr()).unwrap());
+    }
+    let until = clock::now() + LONG;
+    let decided = |server: &VstpUdpServer, client: &VstpUdpClient| {
+        server.stats().protocol.dropped(DropReason::QueueFull) > 0
+            || client.stats().protocol.messages_acknowledged == 5
+    };
+    while !decided(&server, &client) && clock::now() < until {
+        // Reads what comes, and no message does.
+        assert!(client.recv_timeout(Duration::from_millis(5)).is_err());
+    }
+    let mut got: Vec<String> = (0..5)
+        .map(|_| server.recv().unwrap().0)
+        .map(|frame| frame.header_str("n").unwrap().to_owned())
+        .collect();
+    got.sort();
+    assert_eq!(got, ["0", "1", "2", "3", "4"]);
+    client.flush().unwrap();
+}
+
+/// Threads that send faster than the system takes it wait for it; nothing piles up behind one of them.
+#[test]
+fn e05_many_threads_that_send_once_are_held_to_what_leaves() {
+    let sink = UdpSocket::bind(LOCAL).unwrap();
+    let to = sink.local_addr().unwrap();
+    let client = client();
+    let most = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let (mut most, frame) = (0, Frame::data("x"));
+                    for _ in 0..25_000 {
+                        client.send(&frame, to).unwrap();
+                        let stats = client.stats().protocol;
+                        most = most.max(stats.messages_sent - stats.datagrams_sent);
+                    }
+                    most
+                })
+            })
+            .collect();
+        let all = threads.into_iter().map(|thread| thread.join().unwrap());
+        all.max().unwrap()
+    });
+    assert!(most <= 5000, "{most} datagrams waited");
 }

@@ -178,3 +178,61 @@ fn du8_a_thin_line_is_not_flooded() {
         world.assert_quiet();
     });
 }
+
+/// What was repeated until it was acknowledged leaves nothing behind that the next message pays for.
+#[test]
+fn du8_after_a_timeout_and_a_pause_a_message_is_sent_once() {
+    for with_session in [true, false] {
+        let mut world = World::pair(1, &Rules::delay(30));
+        if with_session {
+            world.establish(CLIENT, SERVER);
+        }
+        world.promise(CLIENT, SERVER, 100);
+        world.settle(MINUTE);
+        world.network.both(CLIENT, SERVER, &Rules::dead());
+        world.promise(CLIENT, SERVER, 100);
+        world.run_for(Duration::from_secs(1));
+        world.network.both(CLIENT, SERVER, &Rules::delay(30));
+        world.settle(MINUTE);
+        world.run_for(Duration::from_secs(5));
+        let before = world.endpoint(CLIENT).stats().clone();
+        assert!(before.timeouts > 0, "nothing was ever repeated");
+        world.promise(CLIENT, SERVER, 100);
+        world.settle(MINUTE);
+        let after = world.endpoint(CLIENT).stats();
+        assert_eq!(after.timeouts, before.timeouts);
+        assert_eq!(after.retransmissions, before.retransmissions);
+        world.model.assert_all_delivered();
+        world.assert_quiet();
+    }
+}
+
+/// Timeouts count in a row for what they were of: who was given up does not shorten the attempts of
+/// the next message.
+#[test]
+fn du8_a_peer_that_comes_back_is_heard_after_everything_was_given_up() {
+    for with_session in [true, false] {
+        let mut world = World::changed(1, |config| {
+            config.max_retries = 2;
+            config.ping_interval = Duration::from_secs(60);
+        });
+        world.network.both(CLIENT, SERVER, &Rules::delay(10));
+        if with_session {
+            world.establish(CLIENT, SERVER);
+        }
+        world.promise(CLIENT, SERVER, 100);
+        world.settle(MINUTE);
+        world.network.both(CLIENT, SERVER, &Rules::dead());
+        world.promise(CLIENT, SERVER, 100);
+        world.settle(MINUTE);
+        assert_eq!(world.model.failed_count(), 1);
+        world.run_for(Duration::from_secs(15));
+        world.network.both(CLIENT, SERVER, &Rules::delay(10));
+        let before = world.endpoint(CLIENT).stats().timeouts;
+        world.promise(CLIENT, SERVER, 100);
+        world.settle(MINUTE);
+        assert_eq!(world.model.failed_count(), 1, "given up without an attempt");
+        assert_eq!(world.endpoint(CLIENT).stats().timeouts, before);
+        world.assert_quiet();
+    }
+}

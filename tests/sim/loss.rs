@@ -280,3 +280,74 @@ fn du2_a_server_that_is_not_there_fails_the_connect_on_time() {
     );
     world.assert_quiet();
 }
+
+/// What is sent once must not make the receiver forget what may come again.
+#[test]
+fn du3_a_message_is_remembered_through_any_number_that_are_sent_once() {
+    let mut world = World::pair(1, &Rules::delay(10));
+    world.network.filter = Some(Box::new(|at, datagram| {
+        let ack = craft::has(&datagram.bytes, craft::ACK);
+        if ack && at < Duration::from_millis(500) {
+            Fate::Drop
+        } else {
+            Fate::Pass
+        }
+    }));
+    world.promise(CLIENT, SERVER, 100);
+    for _ in 0..5000 {
+        let sent = world.send(CLIENT, SERVER, Frame::data("once"));
+        sent.expect("the endpoint takes it");
+    }
+    world.settle(MINUTE);
+    world.model.assert_all_delivered();
+    assert!(world.endpoint(CLIENT).stats().retransmissions > 0);
+    world.assert_quiet();
+}
+
+/// The same in a session, where every number that went to somebody else is a gap.
+#[test]
+fn du18_a_message_that_was_lost_arrives_after_any_number_that_were_not() {
+    let mut world = World::pair(1, &Rules::delay(10));
+    let peers = [CLIENT, crate::world::client(1)];
+    world.add(peers[1], crate::world::client_config(|_| ()));
+    for peer in peers {
+        world.establish(peer, SERVER);
+    }
+    world.network.rules(SERVER, CLIENT, Rules::dead());
+    world.promise(SERVER, CLIENT, 100);
+    world.network.rules(SERVER, CLIENT, Rules::delay(10));
+    for index in 0..12_000 {
+        let sent = world.send(SERVER, peers[index % 2], Frame::data("once"));
+        sent.expect("the endpoint takes it");
+    }
+    world.settle(MINUTE);
+    world.model.assert_all_delivered();
+    world.assert_quiet();
+}
+
+/// A few datagrams are no sign of a full path: a session that lost its first ones is as fast as any other.
+#[test]
+fn du2_few_losses_at_the_beginning_does_not_slow_down_what_follows() {
+    seeds(1, |seed| {
+        let mut times = [Duration::ZERO; 2];
+        for (lost, time) in times.iter_mut().enumerate() {
+            let mut world = World::session(seed, &Rules::delay(25));
+            if lost == 1 {
+                world.network.both(CLIENT, SERVER, &Rules::dead());
+            }
+            for _ in 0..4 {
+                world.promise(CLIENT, SERVER, 1000);
+            }
+            world.run_for(Duration::from_millis(900));
+            world.network.both(CLIENT, SERVER, &Rules::delay(25));
+            world.settle(MINUTE);
+            let begins = world.at();
+            world.promise(CLIENT, SERVER, 3_000_000);
+            world.settle(MINUTE);
+            world.model.assert_all_delivered();
+            *time = world.at() - begins;
+        }
+        let [without, with] = times;
+        assert!(with < without * 3 / 2, "{with:?}, otherwise {without:?}");
+    });
+}

@@ -20,6 +20,7 @@ mod disorder;
 mod expiry;
 mod flood;
 mod forgery;
+mod limits;
 mod loops;
 mod loss;
 mod rebinding;

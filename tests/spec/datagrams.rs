@@ -293,11 +293,30 @@ const FIXED: &[(&str, &str, &str)] = &[
     ),
     ("least charge of a fragment", "reassembly.rs", "MIN_CHARGE"),
     (
-        "ranges of ids of a session",
+        "ranges of ids of a session, with REQ_ACK and as many without",
         "received.rs",
         "MAX_RANGE_COUNT",
     ),
-    ("ids of a stranger", "received.rs", "MAX_STRANGER_COUNT"),
+    (
+        "ids of a stranger, with REQ_ACK",
+        "received.rs",
+        "MAX_STRANGER_COUNT",
+    ),
+    (
+        "ids of a stranger, without REQ_ACK",
+        "received.rs",
+        "MAX_STRANGER_ONCE_COUNT",
+    ),
+    (
+        "messages taken from one datagram",
+        "config.rs",
+        "MAX_BUNDLED_COUNT",
+    ),
+    (
+        "answers to strangers that wait to leave",
+        "config.rs",
+        "MAX_STRAY_COUNT",
+    ),
     ("ended sets of a peer", "received.rs", "MAX_ENDED_COUNT"),
     (
         "messages from the oldest on its way to the newest, in a session",

@@ -42,8 +42,11 @@ pub struct VstpUdpClient {
 impl VstpUdpClient {
     /// Binds a socket at `host:port`; port 0 lets the system choose.
     ///
+    /// # Blocking
+    /// While a host name is looked up; at most for `handshake_timeout`.
+    ///
     /// # Errors
-    /// `InvalidAddress`, or `Io` when the address cannot be bound or no thread can be started.
+    /// `InvalidAddress`, `Timeout(Resolve)`, or `Io` when the address cannot be bound or no thread can be started.
     pub fn bind(addr: impl ToAddress) -> Result<Self, VstpError> {
         Self::bind_with_config(addr, UdpConfig::default())
     }
@@ -142,7 +145,8 @@ impl VstpUdpClient {
     /// Sends a frame once: fast, and nobody knows whether it arrives.
     ///
     /// # Blocking
-    /// No longer than the system takes to accept the datagrams.
+    /// No longer than the system takes to accept the datagrams, those of other threads included that were
+    /// to be sent before (1 MiB at the most).
     ///
     /// # Errors
     /// - `Encode`, `FrameTooLarge`: it cannot be expressed, or is over a limit.
@@ -198,7 +202,8 @@ impl VstpUdpClient {
     /// Until then; each ends at most `delivery_timeout` after its last progress.
     ///
     /// # Errors
-    /// The first failure, since the last call, of a send whose [`Delivery`] was dropped.
+    /// The first failure, since the last call, of a send whose [`Delivery`] was dropped, or cancelled:
+    /// that is `Cancelled`.
     pub fn flush(&self) -> Result<(), VstpError> {
         let driver = &self.running.driver;
         driver.push();

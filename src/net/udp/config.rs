@@ -9,6 +9,9 @@ use crate::proto::rate::RateLimit;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Places of the receive queue that are allocated at the most.
+const MAX_RECV_QUEUE_COUNT: usize = 1 << 20;
+
 /// Settings of a UDP client or server; every limit is finite by default.
 ///
 /// # Example
@@ -109,7 +112,8 @@ impl UdpConfig {
         max_reassembly_sessions => max_reassembly_sessions: usize;
         /// Reassembly for all peers together (bytes). Default: 512 MiB.
         max_reassembly_memory => total_budget_len: usize;
-        /// Reassembly for one session (bytes). Default: 128 MiB.
+        /// Reassembly for one session (bytes), at least 64 KiB. Default: 128 MiB. Peers are told of it as the
+        /// largest frame if it is below that.
         max_reassembly_memory_per_session => session_budget_len: usize;
         /// How much one session may send, and one address without a session (an IPv6 /64 counts as one); each
         /// datagram counts as a frame. Default: no limit. What is over it is dropped and not acknowledged, so
@@ -153,8 +157,9 @@ impl UdpConfig {
         self
     }
 
-    /// Messages that wait for `recv`: so many, and so many bytes. Default: 4,096 and 64 MiB. One beyond
-    /// it is dropped without acknowledgement, so its sender sends it again.
+    /// Messages that wait for `recv`: so many, at most 1,048,576, and so many bytes of payload and
+    /// headers. Default: 4,096 and 64 MiB. One beyond it is dropped without acknowledgement, so its
+    /// sender sends it again; what came in one datagram is taken together.
     #[must_use]
     pub fn recv_queue(mut self, count: usize, len: usize) -> Self {
         self.recv_queue_count = count;
@@ -233,6 +238,28 @@ impl UdpConfig {
                 "queues of no messages would pass nothing",
             ));
         }
+        if self.recv_queue_count > MAX_RECV_QUEUE_COUNT {
+            return Err(VstpError::config(
+                "recv_queue",
+                "must be 1,048,576 messages or fewer: its places are allocated at once",
+            ));
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h3_queues_that_cannot_be_are_refused() {
+        let counts = |recv, send| {
+            let config = UdpConfig::default();
+            let config = config.recv_queue(recv, usize::MAX);
+            config.send_queue(send, usize::MAX).validate().is_ok()
+        };
+        assert!(counts(1, 1) && counts(1 << 20, usize::MAX));
+        assert!(!counts(0, 1) && !counts(1, 0) && !counts(usize::MAX, 1));
     }
 }

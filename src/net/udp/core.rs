@@ -26,6 +26,15 @@ pub(crate) struct Incoming {
     pub(crate) frame: Frame,
 }
 
+impl Incoming {
+    /// Bytes that it takes in the queue.
+    pub(super) fn len(&self) -> usize {
+        let headers = self.frame.headers.iter();
+        let headers: usize = headers.map(|h| h.key.len() + h.value.len()).sum();
+        self.frame.payload.len() + headers
+    }
+}
+
 /// What became of an acknowledged send.
 #[derive(Debug)]
 enum Outcome {
@@ -64,6 +73,9 @@ pub(super) struct Core {
     pub(super) armed: Option<Instant>,
     pub(super) timer_sleeps: bool,
     pub(super) waiters: usize,
+    /// Bytes of sends without acknowledgement since everything had left, and calls that wait for that.
+    pub(super) unsent_len: usize,
+    pub(super) unsent_waiters: usize,
     /// A datagram, its address and length, that was too large for the network and for which no
     /// acknowledgement was asked.
     pub(super) too_large: Option<(SocketAddr, usize)>,
@@ -89,6 +101,8 @@ impl Core {
             armed: None,
             timer_sleeps: false,
             waiters: 0,
+            unsent_len: 0,
+            unsent_waiters: 0,
             too_large: None,
             inbox: Some(inbox),
             closed: false,
@@ -121,15 +135,17 @@ impl Core {
                     frame,
                 } => {
                     let identity = self.identity(from, session);
-                    inbox_len.fetch_add(frame.payload.len(), Ordering::Relaxed);
+                    let incoming = Incoming {
+                        from,
+                        session,
+                        identity,
+                        frame,
+                    };
+                    inbox_len.fetch_add(incoming.len(), Ordering::Relaxed);
                     if let Some(inbox) = &self.inbox {
                         // There is room: only the reader fills the queue, and it asked before.
-                        let _ = inbox.try_send(Incoming {
-                            from,
-                            session,
-                            identity,
-                            frame,
-                        });
+                        let sent = inbox.try_send(incoming);
+                        debug_assert!(sent.is_ok(), "an acknowledged message is lost");
                     }
                 }
                 Event::Hello {

@@ -14,7 +14,7 @@ use crate::net::identity::Identity;
 use crate::net::meter::{Meter, Source};
 use crate::net::tcp::memory::MemoryBudget;
 use crate::net::{clock, random};
-use crate::proto::datagram::{Endpoint, Progress, SendError, Token};
+use crate::proto::datagram::{Endpoint, MAX_BUNDLED_COUNT, Progress, SendError, Token};
 use crate::wire::{Frame, FrameRef};
 use crossbeam_channel::{Receiver, bounded};
 use std::io;
@@ -41,6 +41,8 @@ pub(crate) struct Driver {
     changed: Condvar,
     /// The timer thread has an earlier deadline.
     timer: Condvar,
+    /// Everything has left.
+    pub(super) drained: Condvar,
     turn: Turn,
     /// Bytes of the messages in the inbox.
     inbox_len: AtomicUsize,
@@ -66,12 +68,14 @@ impl Driver {
         let socket = Socket::bind(addr, &config).map_err(VstpError::Io)?;
         let seed = random::seed().map_err(VstpError::Io)?;
         let endpoint = Endpoint::new(config.endpoint.clone(), seed, clock::now());
-        let (sender, messages) = bounded(config.recv_queue_count);
+        // A datagram that is taken while there is a place may bring more than one message.
+        let (sender, messages) = bounded(config.recv_queue_count.saturating_add(MAX_BUNDLED_COUNT));
         Ok(Self {
             socket,
             core: Mutex::new(Core::new(endpoint, sender)),
             changed: Condvar::new(),
             timer: Condvar::new(),
+            drained: Condvar::new(),
             turn: Turn::new(),
             inbox_len: AtomicUsize::new(0),
             messages,
@@ -156,9 +160,16 @@ impl Driver {
                 .poll_transmit(clock::now(), max_segments, &mut out);
             is_drained = core.endpoint.is_drained();
             let wake = is_drained && self.arm(&mut core);
+            if is_drained {
+                core.unsent_len = 0;
+            }
+            let has_room = is_drained && core.unsent_waiters > 0;
             drop(core);
             if wake {
                 self.timer.notify_one();
+            }
+            if has_room {
+                self.drained.notify_all();
             }
             let Some(transmit) = transmit else {
                 break;
@@ -184,6 +195,8 @@ impl Driver {
         core.hand_over(&self.inbox_len);
         drop(core);
         self.changed.notify_all();
+        // What waited behind it may leave now.
+        self.has_more.store(true, Ordering::SeqCst);
     }
 
     /// Whether the timer thread must be told of an earlier deadline.
@@ -210,6 +223,8 @@ impl Driver {
             let now = clock::now();
             if next.is_some_and(|at| at <= now) {
                 core.endpoint.handle_timeout(now);
+                // Who sends already takes these along; until then there is nothing to wake up for.
+                core.gather_until.take_if(|at| *at <= now);
                 self.after(core);
                 core = self.lock();
                 continue;
@@ -274,8 +289,9 @@ impl Driver {
 
     fn has_inbox_room(&self) -> bool {
         let len = self.inbox_len.load(Ordering::Relaxed);
-        // An empty queue takes a message of any size.
-        len == 0 || (!self.messages.is_full() && len < self.config.recv_queue_len)
+        // An empty queue takes a message of any size; an empty message takes a place.
+        let count = self.messages.len();
+        count == 0 || (count < self.config.recv_queue_count && len < self.config.recv_queue_len)
     }
 
     /// Waits until `check` gives something, and reads the socket meanwhile if nobody else does.
@@ -302,7 +318,6 @@ impl Driver {
                 self.read(turn.buffer(), wait);
             } else {
                 core.waiters += 1;
-                // Lock order is turn before core; noting the wait therefore comes without the core.
                 drop(core);
                 let waiting = self.turn.wait();
                 let mut core = self.lock();
@@ -365,8 +380,7 @@ impl Driver {
     }
 
     fn taken(&self, incoming: Incoming) -> Incoming {
-        self.inbox_len
-            .fetch_sub(incoming.frame.payload.len(), Ordering::Relaxed);
+        self.inbox_len.fetch_sub(incoming.len(), Ordering::Relaxed);
         incoming
     }
 
@@ -381,13 +395,16 @@ impl Driver {
 
     /// The same for a frame that is ready to leave.
     pub(super) fn send_frame(&self, frame: FrameRef<'_>, to: SocketAddr) -> Result<(), VstpError> {
-        self.with(|core| {
-            if core.closed {
-                return Err(closed());
-            }
-            let sent = core.endpoint.send(clock::now(), to, frame);
-            sent.map_err(VstpError::from)
-        })?;
+        let mut core = self.lock_to_send();
+        if core.closed {
+            return Err(closed());
+        }
+        let sent = core.endpoint.send(clock::now(), to, frame);
+        if sent.is_ok() {
+            core.sent_once(frame.payload.len());
+        }
+        self.after(core);
+        sent?;
         if self.send_errors.load(Ordering::Relaxed) == 0 {
             return Ok(());
         }
@@ -452,7 +469,7 @@ impl Driver {
     }
 
     /// Begins a send that is repeated until it is acknowledged, and that nobody asks about; sends once
-    /// where the queue has no room, and so never waits.
+    /// where the queue has no room, and so never waits for an acknowledgement.
     pub(crate) fn send_assured(&self, frame: Frame, to: SocketAddr) -> Result<(), VstpError> {
         let Some(frame) = self.outgoing(frame.as_ref(), to)?.of_owned(frame) else {
             return Ok(());
@@ -527,6 +544,7 @@ impl Driver {
         drop(core);
         self.changed.notify_all();
         self.timer.notify_all();
+        self.drained.notify_all();
         self.turn.close();
         self.socket.wake();
         // Waits for calls that are in the system; they have just been woken.

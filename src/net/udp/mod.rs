@@ -13,7 +13,7 @@
 //! does. Both threads are joined when the socket is closed or dropped. No code of the application runs
 //! on them.
 //!
-//! Locks, in the order in which they may be taken: the turn to read (`turn`), the protocol (`core`). Neither is held
+//! Locks, in the order in which they may be taken: the protocol (`core`), the turn to read (`turn`). Neither is held
 //! across a system call on the socket. Around the socket itself there is a lock that is written only to close it.
 
 mod client;
@@ -30,6 +30,7 @@ mod session;
 mod socket;
 mod stats;
 mod turn;
+mod unsent;
 
 pub use client::VstpUdpClient;
 pub(crate) use client::first as resolve_first;

@@ -8,9 +8,9 @@
 //!
 //! ```text
 //!  Startup ──bandwidth stopped growing──> Drain ──in flight <= BDP──> ProbeBandwidth
-//!     ^                                                                 │        ^
-//!     └──────────────────── ProbeRtt <──10 s without a smaller RTT──────┘        │
-//!             (pipe not full yet)  └──200 ms with 4 datagrams in flight──────────┘
+//!                           │                                           │        ^
+//!                           └─10 s without a smaller RTT─> ProbeRtt <───┘        │
+//!                                     └──200 ms with 4 datagrams in flight───────┘
 //! ```
 
 use super::config::{ACK_DELAY, ACK_EVERY};
@@ -23,6 +23,9 @@ const HIGH_GAIN: f64 = 2.885;
 /// Doubling ends when a larger part of a round is lost: the path's buffer is full then, and three more
 /// rounds as in version 1 would fill it with what is lost again. A part, since some loss is not ours.
 const MAX_STARTUP_LOSS: f64 = 0.15;
+/// Fewer datagrams lost in a round are chance, whatever part of it they are (as
+/// `BBRStartupFullLossCnt` of draft-ietf-ccwg-bbr).
+const MIN_STARTUP_LOSS_COUNT: usize = 6;
 /// One phase faster, one slower to drain what that queued, six at the measured rate.
 const CYCLE: [f64; 8] = [1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
 /// Rounds for which a bandwidth sample counts.
@@ -203,7 +206,8 @@ impl Bbr {
         }
         let lost = std::mem::take(&mut self.round_lost);
         let acked = std::mem::take(&mut self.round_acked);
-        if lost as f64 > MAX_STARTUP_LOSS * (lost + acked) as f64 {
+        let is_much = lost as f64 > MAX_STARTUP_LOSS * (lost + acked) as f64;
+        if is_much && lost >= MIN_STARTUP_LOSS_COUNT * self.datagram_len {
             self.pipe_is_full = true;
         }
         if app_limited {
@@ -338,6 +342,9 @@ impl Congestion for Bbr {
     fn on_timeout(&mut self) {
         // Nothing is known to be on its way: begin with a few and grow with what arrives.
         self.window = self.min_window();
+        // A path that was gone says nothing of what it takes once it is back.
+        self.round_lost = 0;
+        self.round_acked = 0;
     }
 
     fn on_idle(&mut self, in_flight: usize) {

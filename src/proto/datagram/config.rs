@@ -107,6 +107,8 @@ impl Default for EndpointConfig {
 
 /// Largest payload of a UDP datagram over IPv4 (bytes, RFC 768 and RFC 791).
 pub const MAX_DATAGRAM_LEN: usize = 65_507;
+/// Messages that are taken from one datagram. A bundle of 1,200 bytes holds fewer.
+pub const MAX_BUNDLED_COUNT: usize = 64;
 /// Length of HELLO (bytes): as long as the longest answer, so that it is no amplifier.
 pub(super) const HELLO_LEN: usize = 1200;
 /// Fragments of a set in a session.
@@ -122,6 +124,9 @@ pub(super) const MAX_SETS_PER_STRANGER: usize = 4;
 pub(super) const MAX_SPAN_IN_SESSION: usize = 2048;
 /// The same without a session.
 pub(super) const MAX_SPAN_OF_STRANGER: usize = 512;
+/// Answers to nobody that is remembered, which wait to leave. Whoever asks faster than answers can leave
+/// gets none.
+pub(super) const MAX_STRAY_COUNT: usize = 4096;
 /// What the receiver is assumed to take before it has said so (bytes).
 pub(super) const INITIAL_WINDOW_LEN: u64 = 64 * 1024;
 /// How long a stranger is remembered after its last datagram, and a set of its fragments lives.
@@ -141,6 +146,12 @@ pub(super) const RATE_REPORT: Duration = Duration::from_secs(1);
 pub(super) const COOKIES_PER_SECOND: u32 = 1000;
 
 impl EndpointConfig {
+    /// The largest frame that a peer with a session may send: reassembly must have room for it.
+    pub(super) fn announced_len(&self) -> usize {
+        let budget_len = self.session_budget_len.min(self.total_budget_len);
+        self.max_frame_len.min(budget_len)
+    }
+
     /// The setting that makes no sense, and why.
     ///
     /// # Errors
@@ -182,6 +193,13 @@ impl EndpointConfig {
         if let Some(Err(reason)) = self.rate_limit.map(|limit| limit.check()) {
             return Err(("rate_limit", reason));
         }
+        let budget_len = self.session_budget_len.min(self.total_budget_len);
+        if (budget_len as u64) < INITIAL_WINDOW_LEN {
+            return Err((
+                "max_reassembly_memory",
+                "must be 65,536 bytes or more: what senders take for granted",
+            ));
+        }
         if self.max_strangers == 0 {
             return Err(("max_strangers", "must be one or more"));
         }
@@ -208,6 +226,14 @@ mod tests {
         assert_eq!(bad(|c| c.ping_interval = Duration::ZERO), "ping_interval");
         assert_eq!(bad(|c| c.retry_delay = Duration::MAX), "retry_delay");
         assert_eq!(bad(|c| c.max_strangers = 0), "max_strangers");
+        assert_eq!(
+            bad(|c| c.session_budget_len = 65_535),
+            "max_reassembly_memory"
+        );
+        assert_eq!(
+            bad(|c| c.total_budget_len = 65_535),
+            "max_reassembly_memory"
+        );
         let mut zero = EndpointConfig {
             accept_sessions: true,
             ..EndpointConfig::default()

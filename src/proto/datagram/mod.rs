@@ -36,7 +36,7 @@ mod secret;
 mod sent;
 mod stats;
 
-pub use config::{AnswerLimit, EndpointConfig, MAX_DATAGRAM_LEN};
+pub use config::{AnswerLimit, EndpointConfig, MAX_BUNDLED_COUNT, MAX_DATAGRAM_LEN};
 pub use endpoint::Endpoint;
 pub use ids::{IdHasher, IdMap};
 pub use parts::{Applicant, Event, Failure, Progress, SendError, Token, Transmit};

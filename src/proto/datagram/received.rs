@@ -3,11 +3,13 @@
 use super::ranges::RangeSet;
 use std::collections::{HashMap, HashSet, VecDeque};
 
-/// Ranges kept for one session; each gap is messages that went to other peers of the sender, were
-/// cancelled, or are still on their way.
+/// Ranges kept for one session, of either kind of messages; each gap is messages that went to other peers
+/// of the sender, were cancelled, or are still on their way.
 const MAX_RANGE_COUNT: usize = 4096;
-/// Messages remembered for an address without a session.
+/// Messages with REQ_ACK remembered for an address without a session.
 const MAX_STRANGER_COUNT: usize = 1024;
+/// Messages that are sent once, which only the network doubles.
+const MAX_STRANGER_ONCE_COUNT: usize = 256;
 /// Sets remembered for one peer after they ended.
 const MAX_ENDED_COUNT: usize = 1024;
 
@@ -23,8 +25,64 @@ pub(super) enum Seen {
 }
 
 /// The delivered message ids of one peer.
+///
+/// Messages with REQ_ACK, which come again until they are acknowledged, are remembered apart from those
+/// that are sent once: however many of the latter there are, none of the former is forgotten for them.
 #[derive(Debug)]
-pub(super) enum Received {
+pub(super) struct Received {
+    promised: Memory,
+    once: Memory,
+}
+
+impl Received {
+    /// Of a session.
+    #[must_use]
+    pub(super) fn session() -> Self {
+        let new = || Memory::Session {
+            ids: RangeSet::default(),
+            floor: 0,
+        };
+        Self {
+            promised: new(),
+            once: new(),
+        }
+    }
+
+    /// Of an address without a session.
+    #[must_use]
+    pub(super) fn stranger() -> Self {
+        let new = |most| Memory::Stranger {
+            seen: HashSet::new(),
+            order: VecDeque::new(),
+            most,
+        };
+        Self {
+            promised: new(MAX_STRANGER_COUNT),
+            once: new(MAX_STRANGER_ONCE_COUNT),
+        }
+    }
+
+    /// Whether a message was delivered; changes nothing.
+    #[must_use]
+    pub(super) fn seen(&self, id: u64, crc: u32, wants_ack: bool) -> Seen {
+        match wants_ack {
+            true => self.promised.seen(id, crc),
+            false => self.once.seen(id, crc),
+        }
+    }
+
+    /// Notes that a message was delivered.
+    pub(super) fn deliver(&mut self, id: u64, crc: u32, wants_ack: bool) {
+        match wants_ack {
+            true => self.promised.deliver(id, crc),
+            false => self.once.deliver(id, crc),
+        }
+    }
+}
+
+/// Ids of one kind of messages.
+#[derive(Debug)]
+enum Memory {
     /// Of a session: for its whole life, as ranges.
     Session {
         /// Delivered ids.
@@ -39,31 +97,13 @@ pub(super) enum Received {
         seen: HashSet<(u64, u32)>,
         /// The same, oldest first.
         order: VecDeque<(u64, u32)>,
+        /// So many at the most.
+        most: usize,
     },
 }
 
-impl Received {
-    /// Of a session.
-    #[must_use]
-    pub(super) fn session() -> Self {
-        Self::Session {
-            ids: RangeSet::default(),
-            floor: 0,
-        }
-    }
-
-    /// Of an address without a session.
-    #[must_use]
-    pub(super) fn stranger() -> Self {
-        Self::Stranger {
-            seen: HashSet::new(),
-            order: VecDeque::new(),
-        }
-    }
-
-    /// Whether a message was delivered; changes nothing.
-    #[must_use]
-    pub(super) fn seen(&self, id: u64, crc: u32) -> Seen {
+impl Memory {
+    fn seen(&self, id: u64, crc: u32) -> Seen {
         match self {
             Self::Session { ids, floor } => {
                 if ids.contains(id) {
@@ -79,8 +119,7 @@ impl Received {
         }
     }
 
-    /// Notes that a message was delivered.
-    pub(super) fn deliver(&mut self, id: u64, crc: u32) {
+    fn deliver(&mut self, id: u64, crc: u32) {
         match self {
             Self::Session { ids, floor } => {
                 ids.insert(id);
@@ -90,11 +129,11 @@ impl Received {
                     }
                 }
             }
-            Self::Stranger { seen, order } => {
+            Self::Stranger { seen, order, most } => {
                 if seen.insert((id, crc)) {
                     order.push_back((id, crc));
                 }
-                if order.len() > MAX_STRANGER_COUNT {
+                if order.len() > *most {
                     if let Some(oldest) = order.pop_front() {
                         seen.remove(&oldest);
                     }
@@ -161,8 +200,10 @@ mod tests {
             } else {
                 Seen::Delivered
             };
-            assert_eq!(received.seen(id, 0), expected, "{id}");
-            received.deliver(id, 0);
+            for wants_ack in [false, true] {
+                assert_eq!(received.seen(id, 0, wants_ack), expected, "{id}");
+                received.deliver(id, 0, wants_ack);
+            }
         }
     }
 
@@ -170,29 +211,35 @@ mod tests {
     fn du15_what_is_forgotten_is_neither_new_nor_delivered() {
         let mut received = Received::session();
         for n in 0..=MAX_RANGE_COUNT as u64 {
-            received.deliver(10 + 2 * n, 0);
+            received.deliver(10 + 2 * n, 0, true);
         }
-        assert_eq!(received.seen(10, 0), Seen::Forgotten);
-        assert_eq!(received.seen(3, 0), Seen::Forgotten);
-        assert_eq!(received.seen(11, 0), Seen::New, "above the floor");
-        assert_eq!(received.seen(12, 0), Seen::Delivered);
+        assert_eq!(received.seen(10, 0, true), Seen::Forgotten);
+        assert_eq!(received.seen(3, 0, true), Seen::Forgotten);
+        assert_eq!(received.seen(3, 0, false), Seen::New, "of another kind");
+        assert_eq!(received.seen(11, 0, true), Seen::New, "above the floor");
+        assert_eq!(received.seen(12, 0, true), Seen::Delivered);
     }
 
     #[test]
     fn a_stranger_that_counts_from_one_again_is_heard() {
         let mut received = Received::stranger();
-        received.deliver(1, 0xaaaa);
-        assert_eq!(received.seen(1, 0xaaaa), Seen::Delivered);
-        assert_eq!(received.seen(1, 0xbbbb), Seen::New);
-        for id in 0..2 * MAX_STRANGER_COUNT as u64 {
-            received.deliver(id, 0);
+        received.deliver(1, 0xaaaa, true);
+        assert_eq!(received.seen(1, 0xaaaa, true), Seen::Delivered);
+        assert_eq!(received.seen(1, 0xbbbb, true), Seen::New);
+        for wants_ack in [false, true] {
+            for id in 0..2 * MAX_STRANGER_COUNT as u64 {
+                received.deliver(id, 0, wants_ack);
+            }
         }
-        let Received::Stranger { seen, order } = &received else {
-            panic!("it is a stranger")
-        };
-        assert_eq!(
-            (seen.len(), order.len()),
-            (MAX_STRANGER_COUNT, MAX_STRANGER_COUNT)
-        );
+        let Received { promised, once } = &received;
+        for (memory, expected) in [
+            (promised, MAX_STRANGER_COUNT),
+            (once, MAX_STRANGER_ONCE_COUNT),
+        ] {
+            let Memory::Stranger { seen, order, .. } = memory else {
+                panic!("it is a stranger")
+            };
+            assert_eq!((seen.len(), order.len()), (expected, expected));
+        }
     }
 }

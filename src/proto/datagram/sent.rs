@@ -74,6 +74,12 @@ impl SentLog {
         self.entries.get(usize::try_from(index).ok()?)
     }
 
+    /// Whether it is on its way.
+    #[must_use]
+    pub(super) fn is_in_flight(&self, number: u64) -> bool {
+        self.get(number).is_some_and(|entry| entry.in_flight)
+    }
+
     /// It is no longer on its way.
     pub(super) fn finish(&mut self, number: u64) {
         let index = number.checked_sub(self.first);

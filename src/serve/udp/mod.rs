@@ -39,8 +39,11 @@ pub struct VstpUdpServer {
 impl VstpUdpServer {
     /// Binds a socket at `host:port`; port 0 lets the system choose.
     ///
+    /// # Blocking
+    /// While a host name is looked up; at most for `handshake_timeout`.
+    ///
     /// # Errors
-    /// `InvalidAddress`, or `Io` when the address cannot be bound or no thread can be started.
+    /// `InvalidAddress`, `Timeout(Resolve)`, or `Io` when the address cannot be bound or no thread can be started.
     pub fn bind(addr: impl ToAddress) -> Result<Self, VstpError> {
         Self::bind_with_config(addr, UdpConfig::default())
     }
@@ -143,6 +146,9 @@ impl VstpUdpServer {
 
     /// Sends a frame once. To an address without a session at most three times the bytes that it sent
     /// in the last 30 s, so that nobody can turn this server on somebody else.
+    ///
+    /// # Blocking
+    /// No longer than the system takes to accept the datagrams.
     ///
     /// # Errors
     /// `Encode`, `FrameTooLarge`, `Datagram`, or `ConnectionClosed(Local)`.

@@ -51,13 +51,16 @@ impl UdpPeer {
 
     /// Sends it a frame once, beside the handler's answer.
     ///
+    /// # Blocking
+    /// No longer than the system takes to accept the datagrams.
+    ///
     /// # Errors
     /// As [`VstpUdpServer::send`](super::VstpUdpServer::send).
     pub fn send(&self, frame: &Frame) -> Result<(), VstpError> {
         self.driver.send(frame, self.addr)
     }
 
-    /// Begins a send that is repeated until it is acknowledged; never waits.
+    /// Begins a send that is repeated until it is acknowledged; never waits for that.
     pub(super) fn send_assured(&self, frame: Frame) -> Result<(), VstpError> {
         self.driver.send_assured(frame, self.addr)
     }

@@ -47,6 +47,9 @@ pub(crate) struct LimitArgs {
     /// Silence after which a connection ends
     #[arg(long, value_name = "TIME", env = "VSTP_IDLE_TIMEOUT", default_value = "60s", value_parser = units::duration)]
     pub(crate) idle_timeout: Duration,
+    /// Messages of one TCP connection handled at once; answers then come as they are ready
+    #[arg(long, value_name = "N", env = "VSTP_CONCURRENCY", default_value_t = 1)]
+    pub(crate) concurrency: usize,
     /// Messages a second of one client; one that sends more is slowed down, over UDP its datagrams are dropped
     #[arg(long, value_name = "N", env = "VSTP_RATE_MESSAGES", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rate_messages: Option<u64>,
@@ -81,6 +84,7 @@ impl Default for LimitArgs {
             max_connections: 1024,
             max_per_address: 64,
             idle_timeout: Duration::from_secs(60),
+            concurrency: 1,
             rate_messages: None,
             rate_bytes: None,
             max_frame_size: None,
@@ -216,6 +220,7 @@ impl Binding {
             .tcp(tcp)
             .max_connections(limits.max_connections)
             .max_per_address(limits.max_per_address)
+            .concurrency(limits.concurrency)
             .rate_limit(limits.rate());
         Ok(match &self.token_file {
             Some(path) => config.authenticator(token::accepted(path, self.token_bound)?),

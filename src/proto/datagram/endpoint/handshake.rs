@@ -71,7 +71,7 @@ impl Endpoint {
         let cookie = connecting.cookie.as_ref().map(|(cookie, _)| &cookie[..]);
         let config = &self.config;
         let token = config.auth_token.as_ref();
-        let hello = emit::hello(&config.features, config.max_frame_len, cookie, token);
+        let hello = emit::hello(&config.features, config.announced_len(), cookie, token);
         connecting.next_at = now + connecting.wait;
         connecting.wait = (connecting.wait * 2).min(self.config.max_retry_delay);
         self.stray.push_back((to, hello));
@@ -289,7 +289,7 @@ impl Endpoint {
             writer.header(keys::CODE, code.as_str().as_bytes());
             writer.header(keys::COOKIE, cookie);
         });
-        self.stray.push_back((from, refusal));
+        self.answer_stray(from, refusal);
     }
 
     fn hand_out_cookie(
@@ -312,8 +312,8 @@ impl Endpoint {
         let mut welcome = Vec::new();
         Control::new(FrameType::Welcome, None)
             .write(&mut welcome, |writer| writer.header(keys::COOKIE, &cookie));
-        self.stray.push_back((from, welcome));
-        Ok(())
+        let answered = self.answer_stray(from, welcome);
+        answered.then_some(()).ok_or(DropReason::Hello)
     }
 
     fn has_place(&self, ip: IpAddr) -> bool {
@@ -322,7 +322,7 @@ impl Endpoint {
     }
 
     fn welcome(&mut self, index: usize) {
-        let max_frame_len = self.config.max_frame_len as u64;
+        let max_frame_len = self.config.announced_len() as u64;
         let Some(peer) = self.peer_mut(index) else {
             return;
         };

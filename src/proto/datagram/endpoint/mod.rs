@@ -262,15 +262,17 @@ impl Endpoint {
         let (mut inner, cut) = self.cut(frame, frame.payload.to_vec(), envelope, limits)?;
         let number = self.next_frag_id;
         let limit = self.config.answer_limit;
+        let sid = envelope.sid.as_ref();
+        let len_of = |place| super::emit::fragment_len(&inner, &cut, (number, place), sid);
+        let len = (0..cut.total).map(len_of).sum();
         let Some(peer) = self.peer_mut(index) else {
             return Ok(());
         };
-        if !peer.may_answer(now, inner.len() + inner.len() / 8, limit) {
+        if !peer.may_answer(now, len, limit) {
             return Err(SendError::AnswerLimit);
         }
         for place in 0..cut.total {
             let mut datagram = Vec::new();
-            let sid = envelope.sid.as_ref();
             super::emit::fragment(&mut inner, &cut, (number, place), false, sid, &mut datagram);
             peer.push(datagram);
         }

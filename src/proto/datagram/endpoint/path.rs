@@ -19,6 +19,8 @@ impl Endpoint {
                 count += sends.fail_longer(len, Failure::TooLarge { len });
             }
             self.collect(index);
+            // What waited for them can go on.
+            self.mark_active(index);
         }
         count
     }

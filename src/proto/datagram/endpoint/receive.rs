@@ -1,6 +1,6 @@
 //! A datagram arrives: whose it is, and what its frames do (spec 4.1, 4.11).
 
-use super::super::config::MAX_DATAGRAM_LEN;
+use super::super::config::{MAX_BUNDLED_COUNT, MAX_DATAGRAM_LEN, MAX_STRAY_COUNT};
 use super::super::emit::{Control, Sid};
 use super::super::fields::{Fields, FragmentFields};
 use super::super::parts::{Event, Failure};
@@ -23,8 +23,8 @@ const MAX_ERR_LEN: usize = 1024;
 impl Endpoint {
     /// A datagram arrived. What is wrong with it is counted, and nothing else happens.
     ///
-    /// `room`: the application's queue takes one more message. Without room nothing is delivered, and
-    /// so nothing is acknowledged.
+    /// `room`: the application's queue takes [`MAX_BUNDLED_COUNT`] more messages, which is what one
+    /// datagram brings at the most. Without room nothing is delivered, and so nothing is acknowledged.
     pub fn handle_datagram(
         &mut self,
         now: Instant,
@@ -45,6 +45,7 @@ impl Endpoint {
         };
         let mut rest = datagram;
         let mut first = true;
+        let queued = self.events.len();
         loop {
             let (frame, used) = match decode(rest, Trailer::Always, &limits) {
                 Ok(Decoded::Frame(frame, used)) => (frame, used),
@@ -82,12 +83,10 @@ impl Endpoint {
                 crc,
                 len: used,
             };
-            let queued = self.events.len();
             if let Err(reason) = self.handle_frame(now, &input, room) {
                 self.stats.drop(reason);
             }
-            // A bundle may fill the last place.
-            room &= self.events.len() == queued || is_single;
+            room &= self.events.len() < queued + MAX_BUNDLED_COUNT;
             rest = &rest[used..];
             first = false;
             if rest.is_empty() {
@@ -194,7 +193,17 @@ impl Endpoint {
     fn answer_bye(&mut self, to: SocketAddr, sid: Sid) {
         let mut bye = Vec::new();
         Control::new(FrameType::Bye, Some(&sid)).write(&mut bye, |_| ());
-        self.stray.push_back((to, bye));
+        self.answer_stray(to, bye);
+    }
+
+    /// Queues an answer to somebody of whom nothing is remembered; not when too many wait already,
+    /// because they come faster than they can leave.
+    pub(super) fn answer_stray(&mut self, to: SocketAddr, datagram: Vec<u8>) -> bool {
+        let has_room = self.stray.len() < MAX_STRAY_COUNT;
+        if has_room {
+            self.stray.push_back((to, datagram));
+        }
+        has_room
     }
 
     fn without_session(
@@ -218,8 +227,8 @@ impl Endpoint {
                     payload: frame.payload,
                 };
                 control.write(&mut pong, |_| ());
-                self.stray.push_back((*from, pong));
-                Ok(())
+                let answered = self.answer_stray(*from, pong);
+                answered.then_some(()).ok_or(DropReason::Calm)
             }
             FrameType::Err if self.connecting.contains_key(from) => self.on_refusal(*from, *frame),
             FrameType::Bye => Err(DropReason::Unexpected),

@@ -3,6 +3,7 @@
 use super::*;
 use crate::net::clock;
 use crate::proto::datagram::DropReason;
+use crate::proto::datagram::config::{MAX_BUNDLED_COUNT, MAX_SPAN_OF_STRANGER, MAX_STRAY_COUNT};
 use crate::proto::keys;
 use crate::wire::Flags;
 
@@ -320,6 +321,44 @@ fn du17_two_acknowledged_answers_are_within_three_times() {
     assert_eq!(messages.count(), 2, "{:?}", pair.ends[0].stats());
 }
 
+/// spec 4.10: of fragments too every byte counts, not only those of the frame.
+#[test]
+fn du17_fragments_are_within_three_times_with_all_their_headers() {
+    for max_datagram_len in [512, 1200] {
+        let mut pair = Pair::new(EndpointConfig {
+            max_datagram_len,
+            ..EndpointConfig::default()
+        });
+        let request = Frame::data(payload(1000));
+        (0..20).for_each(|_| pair.inject(request.clone()));
+        let received = 20 * encoded(&request).len();
+        let (now, to) = (pair.now, pair.addrs[1]);
+        let frame = Frame::data(payload(1201));
+        let refused = (0..1000).find_map(|_| pair.ends[0].send(now, to, frame.as_ref()).err());
+        assert_eq!(refused, Some(SendError::AnswerLimit));
+        let sent: usize = pair.server_sends().iter().map(Vec::len).sum();
+        assert!(sent <= 3 * received, "{sent} bytes for {received}");
+        assert!(sent + 1600 > 3 * received, "{sent} bytes for {received}");
+    }
+}
+
+/// What a sender has no time for does not pile up: nobody is answered more than it can be sent.
+#[test]
+fn e05_answers_that_cannot_leave_are_bounded() {
+    let mut pair = Pair::new(EndpointConfig::default());
+    let ping = Frame::new(FrameType::Ping).with_payload("x");
+    let asks = Frame::data("x")
+        .with_flag(Flags::REQ_ACK)
+        .with_header("msg-id", "7");
+    for (request, most) in [(ping, MAX_STRAY_COUNT), (asks, MAX_SPAN_OF_STRANGER)] {
+        // The twin: what fits is answered to the last.
+        for (count, expected) in [(most, most), (10 * most, most)] {
+            (0..count).for_each(|_| pair.inject(request.clone()));
+            assert_eq!(pair.server_sends().len(), expected);
+        }
+    }
+}
+
 /// spec 4.2: COMP is not allowed, in fragments neither.
 #[test]
 fn du21_comp_in_fragments_is_dropped() {
@@ -498,7 +537,9 @@ fn du17_progress_after_a_refused_fragment_is_no_longer_than_it() {
     pair.now += 30 * MS;
     let now = pair.now;
     pair.ends[0].handle_timeout(now);
-    for answer in pair.server_sends() {
+    let answers = pair.server_sends();
+    assert!(!answers.is_empty(), "nothing is acknowledged");
+    for answer in answers {
         assert!(answer.len() <= datagram.len(), "{} bytes", answer.len());
     }
 }
@@ -535,4 +576,53 @@ fn du26_what_is_too_large_for_the_network_is_given_up() {
     pair.run(Duration::from_secs(5));
     let arrived = |event: &Event| matches!(event, Event::Delivered(token) if *token == short);
     assert!(pair.events[1].iter().any(arrived));
+}
+
+/// What waited for those that were given up goes on at once, not at the next timeout.
+#[test]
+fn du26_what_waits_behind_what_is_too_large_leaves_at_once() {
+    let mut pair = Pair::new(EndpointConfig::default());
+    pair.connect();
+    pair.lose = |_| true;
+    let first: Vec<Token> = (0..20)
+        .map(|_| pair.send(Frame::data(payload(1100))))
+        .collect();
+    pair.drain(1);
+    let short = pair.send(Frame::data("short"));
+    pair.drain(1);
+    pair.lose = |_| false;
+    let to = pair.addrs[0];
+    assert_eq!(pair.ends[1].handle_too_large(to, 1100), first.len());
+    pair.run(50 * MS);
+    let arrived = |event: &Event| matches!(event, Event::Delivered(token) if *token == short);
+    assert!(pair.events[1].iter().any(arrived), "it is still on its way");
+}
+
+/// spec 4.1: a receiver takes every frame of a bundle, also when each is a message.
+#[test]
+fn a_bundle_of_messages_is_taken_as_a_whole() {
+    let mut pair = Pair::new(EndpointConfig::default());
+    pair.connect();
+    let from = pair.addrs[1];
+    let index = pair.ends[0].sessions[&from];
+    let sid = pair.ends[0].peer(index).and_then(Peer::sid);
+    let sid = sid.expect("there is a session");
+    let message = |number: usize| {
+        let frame = Frame::data(number.to_string());
+        encoded(
+            &frame
+                .with_header("sid", sid)
+                .with_header("msg-id", number.to_string()),
+        )
+    };
+    for count in [3, MAX_BUNDLED_COUNT, MAX_BUNDLED_COUNT + 1] {
+        let numbers = 1000 * count..1000 * count + count;
+        let bundle: Vec<u8> = numbers.flat_map(message).collect();
+        let now = pair.now;
+        pair.ends[0].handle_datagram(now, from, &bundle, true);
+        pair.drain(0);
+        assert_eq!(pair.received().len(), count.min(MAX_BUNDLED_COUNT));
+    }
+    let dropped = pair.ends[0].stats().dropped(DropReason::QueueFull);
+    assert_eq!(dropped, 1, "of more than a datagram may bring");
 }

@@ -1,6 +1,6 @@
 //! Messages and fragments that arrive: whether they are new, and what is delivered.
 
-use super::super::config::{ACK_DELAY, ACK_EVERY};
+use super::super::config::{ACK_DELAY, ACK_EVERY, MAX_SPAN_IN_SESSION, MAX_SPAN_OF_STRANGER};
 use super::super::fields::{self, Fields, FragmentFields};
 use super::super::reassembly::Inserted;
 use super::super::received::Seen;
@@ -26,20 +26,31 @@ impl Peer {
             return Err(DropReason::QueueFull);
         }
         if let Some(id) = fields.msg_id {
-            self.received.deliver(id, crc);
+            self.received.deliver(id, crc, wants_ack);
             if wants_ack {
-                self.acks.push(id);
+                self.acknowledge(id);
             }
         }
         Ok(without_transport(frame, fields))
     }
 
+    /// An honest sender never waits for more at once; of what is left out here, it asks again.
+    fn acknowledge(&mut self, id: u64) {
+        let most = match self.link {
+            Some(_) => MAX_SPAN_IN_SESSION,
+            None => MAX_SPAN_OF_STRANGER,
+        };
+        if self.acks.len() < most {
+            self.acks.push(id);
+        }
+    }
+
     fn is_new(&mut self, id: u64, crc: u32, wants_ack: bool) -> Result<(), DropReason> {
-        match self.received.seen(id, crc) {
+        match self.received.seen(id, crc, wants_ack) {
             Seen::New => Ok(()),
             Seen::Delivered => {
                 if wants_ack {
-                    self.acks.push(id);
+                    self.acknowledge(id);
                 }
                 Err(DropReason::Duplicate)
             }
@@ -58,7 +69,7 @@ impl Peer {
         if let Some(ended) = self.reassembly.ended(fields.frag_id) {
             return match ended {
                 Some(msg_id) => {
-                    self.acks.push(msg_id);
+                    self.acknowledge(msg_id);
                     Err(DropReason::Duplicate)
                 }
                 None => Err(DropReason::LateFragment),
@@ -164,9 +175,9 @@ impl Peer {
             return Err(DropReason::BadFragment);
         };
         if let Some(id) = msg_id {
-            self.received.deliver(id, crc);
+            self.received.deliver(id, crc, wants_ack);
             if wants_ack {
-                self.acks.push(id);
+                self.acknowledge(id);
             }
         }
         shared.stats.sets_completed += 1;

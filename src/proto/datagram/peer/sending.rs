@@ -38,7 +38,10 @@ impl Peer {
             }
         }
         let mut next = self.next_len(now, shared.config);
-        let segment_len = next?;
+        let Some(segment_len) = next else {
+            self.count(shared);
+            return None;
+        };
         let mut count = 0;
         while let Some(len) = next {
             let is_full = count >= max_segments || out.len() + len > MAX_DATAGRAM_LEN;
@@ -63,12 +66,16 @@ impl Peer {
                 break;
             }
         }
+        self.count(shared);
+        Some((segment_len, next.is_some()))
+    }
+
+    fn count(&mut self, shared: &mut Shared<'_>) {
         if let Some(reliable) = &mut self.reliable {
             let counts = reliable.take_counts();
             shared.stats.retransmissions += counts.retransmissions;
             shared.stats.timeouts += counts.timeouts;
         }
-        Some((segment_len, next.is_some()))
     }
 
     fn push_ping(&mut self, payload: &[u8]) {

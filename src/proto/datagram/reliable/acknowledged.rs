@@ -93,6 +93,7 @@ impl Reliable {
             self.log.acknowledged(number);
         }
         self.log.finish(number);
+        self.finish_copies(|item| *item == sent.item);
     }
 
     /// Draws the conclusions of the acknowledgements since the last call.

@@ -87,6 +87,8 @@ pub(crate) struct Reliable {
     /// So do, after a timeout, what is sent again and what is new.
     fresh_is_next: bool,
     picked: Option<Item>,
+    /// Datagrams on their way whose item left again after them: they are done when the item is.
+    copies: Vec<(Item, u64)>,
     /// Timeouts in a row without progress, and since when the next one runs.
     timeouts: u32,
     /// How often the timeout was doubled: until a sample shows the round-trip time (RFC 6298 5.7).
@@ -167,6 +169,7 @@ impl Reliable {
             set_is_next: false,
             fresh_is_next: false,
             picked: None,
+            copies: Vec::new(),
             timeouts: 0,
             backoff: 0,
             timer_from: now,
@@ -260,6 +263,8 @@ impl Reliable {
     pub(crate) fn fail_all(&mut self, failure: Failure) {
         let mut all: Vec<u64> = self.messages.keys().copied().collect();
         all.extend(self.set_of.keys());
+        // At once, not one by one as the sets end.
+        self.fresh_sets.clear();
         // The order of a hash map differs from run to run.
         all.sort_unstable();
         for msg_id in all {
@@ -290,6 +295,7 @@ impl Reliable {
         if let Some(message) = self.messages.remove(&msg_id) {
             if let Some(number) = message.number {
                 self.log.finish(number);
+                self.finish_copies(|item| *item == Item::Message(msg_id));
             }
             self.finish(message.place);
         } else if let Some(frag_id) = self.set_of.remove(&msg_id) {
@@ -299,7 +305,10 @@ impl Reliable {
         }
         self.done.push_back((msg_id, how));
         if self.is_idle() {
+            debug_assert_eq!(self.log.in_flight(), 0, "of what has ended");
             self.answered_at = None;
+            // They were of what has ended; what comes next has its own attempts (spec 4.5).
+            self.timeouts = 0;
         }
         true
     }
@@ -308,6 +317,17 @@ impl Reliable {
         if let Some(place) = place {
             self.begun.finish(place);
         }
+    }
+
+    /// What was sent several times has arrived or was given up: no copy of it is waited for.
+    fn finish_copies(&mut self, is: impl Fn(&Item) -> bool) {
+        let log = &mut self.log;
+        self.copies.retain(|(item, number)| {
+            if is(item) {
+                log.finish(*number);
+            }
+            !is(item)
+        });
     }
 
     fn end_set(&mut self, frag_id: u64) {
@@ -325,6 +345,8 @@ impl Reliable {
             // Sent again to ask for the acknowledgement of the whole.
             self.log.finish(set.number(set.cut.total - 1));
         }
+        self.finish_copies(|item| matches!(item, Item::Fragment { set, .. } if *set == frag_id));
+        self.unconfirmed.retain(|(_, id)| *id != frag_id);
         if set.next < set.cut.total {
             self.fresh_sets.retain(|id| *id != frag_id);
         }

@@ -117,6 +117,12 @@ impl Set {
         self.numbers[index as usize] & !AGAIN
     }
 
+    /// The same for one that may not have been sent.
+    pub(crate) fn number_if_sent(&self, index: u64) -> Option<u64> {
+        let number = self.numbers.get(usize::try_from(index).ok()?)?;
+        Some(number & !AGAIN)
+    }
+
     pub(crate) fn was_sent_once(&self, index: u64) -> bool {
         self.numbers[index as usize] & AGAIN == 0
     }

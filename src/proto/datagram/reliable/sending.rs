@@ -159,6 +159,14 @@ impl Reliable {
         self.sent(now, item, out.len() - from);
     }
 
+    /// Of the last datagram that carried it.
+    fn number_of(&self, item: Item) -> Option<u64> {
+        match item {
+            Item::Message(id) => self.messages.get(&id)?.number,
+            Item::Fragment { set, index } => self.sets.get(&set)?.number_if_sent(index),
+        }
+    }
+
     fn sent(&mut self, now: Instant, item: Item, len: usize) {
         let in_flight = self.log.in_flight();
         if in_flight == 0 && self.timeouts == 0 {
@@ -168,6 +176,13 @@ impl Reliable {
         let snapshot = self.congestion.on_sent(now, len, in_flight);
         let number = self.log.push(now, item, len, snapshot);
         self.pacer.on_sent(len);
+        if let Some(last) = self.number_of(item) {
+            let log = &self.log;
+            self.copies.retain(|(_, number)| log.is_in_flight(*number));
+            if log.is_in_flight(last) {
+                self.copies.push((item, last));
+            }
+        }
         let began = match item {
             Item::Message(id) => self.messages.get_mut(&id).map(|m| m.sent(now, number)),
             Item::Fragment { set, index } => {
