@@ -162,7 +162,12 @@ fn sentence(error: &VstpError) -> String {
         VstpError::Config(config) => {
             let text = config.to_string();
             let named = format!("setting `{}`: ", config.setting);
-            text.strip_prefix(&named).unwrap_or(&text).to_owned()
+            let reason = text.strip_prefix(&named).unwrap_or(&text);
+            match number(error) {
+                // The setting is a flag of ours, more or less.
+                USAGE => format!("{}: {reason}", config.setting),
+                _ => reason.to_owned(),
+            }
         }
         other => other.to_string(),
     };
