@@ -464,6 +464,21 @@ fn udp_file_arrives_as_it_was() {
 }
 
 #[test]
+fn resilient_client_loses_no_call_that_may_be_made_again() {
+    let folder = Folder::new("resilient");
+    let (code, lines, errors) = Example::start("resilient_client", &["200"], &folder.certs()).end();
+    assert_eq!((code, &errors[..]), (0, &[][..]), "{lines:?}");
+    assert!(contains(&lines, "4 squared is 16"), "{lines:?}");
+    let connects = lines.iter().filter(|line| *line == "connected");
+    assert!(connects.count() >= 2, "{lines:?}");
+    assert!(contains(&lines, "8 squared is 64"), "{lines:?}");
+    assert!(
+        contains(&lines, "200 calls: 0 wrong answers, 0 lost"),
+        "{lines:?}"
+    );
+}
+
+#[test]
 fn every_example_explains_itself() {
     let folder = Folder::new("help");
     for name in [
@@ -481,6 +496,7 @@ fn every_example_explains_itself() {
         "sensor_network",
         "udp_file",
         "extensions",
+        "resilient_client",
     ] {
         let (code, lines, _) = Example::start(name, &["--help"], &folder.certs()).end();
         assert_eq!(code, 0, "{name}");

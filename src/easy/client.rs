@@ -2,7 +2,8 @@
 
 use super::link::Link;
 use super::message::{decode, encode};
-use crate::error::{RemoteError, VstpError};
+use crate::error::{RemoteError, TimeoutKind, VstpError};
+use crate::net::CallError;
 use crate::net::Meter;
 use crate::net::tcp::VstpTcpClient;
 use crate::net::udp::{UdpSession, VstpUdpClient};
@@ -11,7 +12,7 @@ use crate::wire::Frame;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A client for typed messages.
 ///
@@ -35,6 +36,8 @@ pub struct VstpClient {
     next_correlation: u64,
     /// What came while an answer was awaited: messages, and failures of other requests.
     inbox: VecDeque<Result<Frame, Box<RemoteError>>>,
+    /// Nothing but calls was done on it, and each was answered.
+    only_calls: bool,
 }
 
 /// Messages kept while an answer is awaited; the oldest call to `receive` takes the oldest.
@@ -46,6 +49,7 @@ impl VstpClient {
             link,
             next_correlation: 1,
             inbox: VecDeque::new(),
+            only_calls: true,
         }
     }
 
@@ -60,6 +64,7 @@ impl VstpClient {
     /// [`VstpUdpClient::send`]; over UDP also how the session ended, once it has.
     pub fn send<T: Serialize + ?Sized>(&mut self, message: &T) -> Result<(), VstpError> {
         let frame = encode(message)?;
+        self.only_calls = false;
         self.link.send(&frame)
     }
 
@@ -76,6 +81,7 @@ impl VstpClient {
     /// have arrived.
     pub fn send_with_ack<T: Serialize + ?Sized>(&mut self, message: &T) -> Result<(), VstpError> {
         let frame = encode(message)?;
+        self.only_calls = false;
         self.link.send_with_ack(frame)
     }
 
@@ -87,6 +93,7 @@ impl VstpClient {
     /// # Errors
     /// As [`send`](Self::send), but `Serialization`.
     pub fn send_raw(&mut self, payload: &[u8]) -> Result<(), VstpError> {
+        self.only_calls = false;
         self.link.send_raw(payload)
     }
 
@@ -146,15 +153,29 @@ impl VstpClient {
         &mut self,
         request: &(impl Serialize + ?Sized),
     ) -> Result<R, VstpError> {
-        self.check_room()?;
+        let until = self.link.call_deadline();
+        let answer = self.call_frame(encode(request)?, until)?;
+        decode(&answer)
+    }
+
+    /// One call, until then; an error says what became of the request.
+    pub(super) fn call_frame(
+        &mut self,
+        request: Frame,
+        until: Option<Instant>,
+    ) -> Result<Frame, CallError> {
+        self.check_room().map_err(CallError::not_sent)?;
         let number = self.next_correlation;
         self.next_correlation += 1;
         let id = number.to_string();
-        let frame = encode(request)?.with_header(keys::CORRELATION_ID, &id);
-        let request = self.link.request(frame)?;
+        let frame = request.with_header(keys::CORRELATION_ID, &id);
+        // Until it is answered; then it is as before.
+        let was_only_calls = std::mem::take(&mut self.only_calls);
+        let request = self.link.request(frame, until)?;
         loop {
             // Before the next one is taken, so that none is lost.
-            self.check_room()?;
+            let room = self.check_room();
+            room.map_err(|error| CallError::new(request.sent(), error))?;
             let received = self.link.answer(&request);
             let whose = answered(&received);
             let is_mine = whose == Some(id.as_bytes());
@@ -162,19 +183,49 @@ impl VstpClient {
                 continue;
             }
             match received {
-                Ok(frame) if is_mine => return decode(&frame),
+                Ok(frame) if is_mine => {
+                    self.only_calls = was_only_calls;
+                    return Ok(frame);
+                }
                 Ok(frame) => self.inbox.push_back(Ok(frame)),
                 // The failure of a request that was sent in another way.
                 Err(VstpError::ServerError(e)) if !is_mine && e.correlation_id.is_some() => {
                     self.inbox.push_back(Err(e));
                 }
                 Err(error) => {
+                    self.only_calls = was_only_calls && is_mine;
+                    let sent = request.sent();
                     if error.is_timeout() {
                         request.give_up();
                     }
-                    return Err(error);
+                    return Err(CallError::new(sent, error));
                 }
             }
+        }
+    }
+
+    /// Whether another caller may have it: nothing that was done on it can still be answered, and nothing
+    /// that came is kept.
+    pub(super) fn is_reusable(&self) -> bool {
+        self.only_calls && self.inbox.is_empty()
+    }
+
+    /// Bytes received so far.
+    pub(super) fn received_len(&self) -> u64 {
+        match &self.link {
+            Link::Tcp(client) => client.stats().bytes_received,
+            Link::Udp(_) => 0,
+        }
+    }
+
+    /// Looks, without waiting, whether the connection is alive and nothing has come on it.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        match &mut self.link {
+            Link::Tcp(client) => matches!(
+                client.try_recv(),
+                Err(VstpError::Timeout(TimeoutKind::Recv))
+            ),
+            Link::Udp(_) => true,
         }
     }
 
@@ -188,12 +239,14 @@ impl VstpClient {
     /// How long `receive` and `call` wait. `None`: `receive` waits as long as the connection lives,
     /// `call` its 30 s.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
+        self.only_calls = false;
         self.link.set_timeout(timeout);
     }
 
     /// The client underneath, over TCP: statistics, TLS facts, frames.
     #[must_use]
     pub fn tcp(&mut self) -> Option<&mut VstpTcpClient> {
+        self.only_calls = false;
         match &mut self.link {
             Link::Tcp(client) => Some(client),
             Link::Udp(_) => None,
@@ -225,6 +278,12 @@ impl VstpClient {
     /// As [`VstpTcpConnection::close`](crate::net::tcp::VstpTcpConnection::close).
     pub fn close(self) -> Result<(), VstpError> {
         self.link.close()
+    }
+}
+
+impl From<VstpTcpClient> for VstpClient {
+    fn from(client: VstpTcpClient) -> Self {
+        Self::new(Link::Tcp(Box::new(client)))
     }
 }
 

@@ -39,9 +39,7 @@ impl VstpClient {
         tls: &TlsClientConfig,
         config: TcpConfig,
     ) -> Result<Self, VstpError> {
-        Ok(Self::tcp_client(VstpTcpClient::connect_with(
-            addr, tls, config,
-        )?))
+        Ok(VstpTcpClient::connect_with(addr, tls, config)?.into())
     }
 
     /// Connects in plaintext: everybody on the way can read and change the messages.
@@ -52,9 +50,7 @@ impl VstpClient {
     /// # Errors
     /// As there.
     pub fn connect_tcp_plain(addr: impl ToAddress, config: TcpConfig) -> Result<Self, VstpError> {
-        Ok(Self::tcp_client(VstpTcpClient::connect_plain_with(
-            addr, config,
-        )?))
+        Ok(VstpTcpClient::connect_plain_with(addr, config)?.into())
     }
 
     /// Opens a session over UDP, from a port that the system chooses. It is in plaintext: everybody on
@@ -94,9 +90,5 @@ impl VstpClient {
     pub fn connect_udp_with(addr: impl ToAddress, config: UdpConfig) -> Result<Self, VstpError> {
         let link = UdpLink::connect(addr, config)?;
         Ok(Self::new(Link::Udp(Box::new(link))))
-    }
-
-    fn tcp_client(client: VstpTcpClient) -> Self {
-        Self::new(Link::Tcp(Box::new(client)))
     }
 }

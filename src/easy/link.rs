@@ -6,6 +6,7 @@ use crate::net::addr::ToAddress;
 use crate::net::clock;
 use crate::net::tcp::VstpTcpClient;
 use crate::net::udp::{Delivery, UdpConfig, UdpSession, VstpUdpClient};
+use crate::net::{CallError, Sent};
 use crate::proto::{ErrorCode, keys};
 use crate::wire::{Frame, FrameType};
 use std::time::{Duration, Instant};
@@ -28,6 +29,14 @@ pub(super) struct Request {
 }
 
 impl Request {
+    /// What is known of it now: over UDP it is still on its way until the server has it.
+    pub(super) fn sent(&self) -> Sent {
+        match &self.delivery {
+            Some(delivery) if !delivery.is_done() => Sent::Unknown,
+            _ => Sent::Yes,
+        }
+    }
+
     /// Nobody waits for the answer any more, so it is not sent again.
     pub(super) fn give_up(self) {
         if let Some(delivery) = self.delivery {
@@ -65,18 +74,28 @@ impl Link {
         }
     }
 
-    /// Sends a frame that is to be answered.
-    pub(super) fn request(&mut self, frame: Frame) -> Result<Request, VstpError> {
+    /// Until when a call that begins now waits.
+    pub(super) fn call_deadline(&self) -> Option<Instant> {
         match self {
-            Self::Tcp(client) => {
-                client.send(&frame)?;
-                Ok(Request {
-                    until: client.call_deadline(),
-                    delivery: None,
-                })
-            }
-            Self::Udp(link) => link.request(frame),
+            Self::Tcp(client) => client.call_deadline(),
+            Self::Udp(link) => clock::after(link.timeout.unwrap_or(CALL_TIMEOUT)),
         }
+    }
+
+    /// Sends a frame that is to be answered until then.
+    pub(super) fn request(
+        &mut self,
+        frame: Frame,
+        until: Option<Instant>,
+    ) -> Result<Request, CallError> {
+        let delivery = match self {
+            Self::Tcp(client) => {
+                client.send_request(&frame, until)?;
+                None
+            }
+            Self::Udp(link) => Some(link.start_send(frame).map_err(CallError::not_sent)?),
+        };
+        Ok(Request { until, delivery })
     }
 
     /// The next message while a request waits; ERR is an error.
@@ -178,14 +197,6 @@ impl UdpLink {
             }
             how => how,
         }
-    }
-
-    fn request(&self, frame: Frame) -> Result<Request, VstpError> {
-        let until = clock::after(self.timeout.unwrap_or(CALL_TIMEOUT));
-        Ok(Request {
-            until,
-            delivery: Some(self.start_send(frame)?),
-        })
     }
 
     fn receive(

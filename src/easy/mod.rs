@@ -7,14 +7,36 @@
 //!
 //! Over UDP ([`VstpServer::bind_udp`], [`VstpClient::connect_udp`]) everything is in plaintext: everybody
 //! on the way can read and change the messages. Use it where that does not matter.
+//!
+//! For programs with many threads, and for servers that come and go (all over TCP):
+//!
+//! | client | connections | threads of its own |
+//! |---|---|---|
+//! | [`SharedClient`] | one, for many threads at once | none beside that of the connection |
+//! | [`Pool`] | several to one server, each for one call at a time | none beside those of the connections |
+//! | [`ReconnectingClient`] | one, made again when it is lost | `vstp-reconnect`, until the last clone is dropped |
+//! | [`Balancer`] | one to each of several servers | `vstp-balancer`, until the last clone is dropped |
 
+mod backoff;
+mod balancer;
+mod call;
 mod client;
 mod connect;
+mod connector;
 mod handle;
 mod link;
 mod message;
+mod pool;
+mod reconnect;
 mod server;
+mod shared;
 
+pub use balancer::{BackendStats, Balancer, BalancerConfig, Policy};
+pub use call::CallOptions;
 pub use client::VstpClient;
+pub use connector::Connector;
 pub use handle::ServerHandle;
+pub use pool::{Pool, PoolConfig, PoolStats, PooledClient};
+pub use reconnect::{ConnectionState, ReconnectConfig, ReconnectingClient};
 pub use server::VstpServer;
+pub use shared::SharedClient;

@@ -3,10 +3,11 @@
 //! Threads of a client: `vstp-keeper`, one per connection with a keep-alive interval, sends PING
 //! when the connection is silent and ends with it; `vstp-writer`, one per connection with a
 //! [`Sender`](tcp::Sender), writes its queue and ends with the last sender; `vstp-resolve` looks up
-//! a host name and ends with the answer. The threads of a UDP socket are listed in [`udp`], those of a
+//! a host name and ends with the answer. Clients that connect again have one more, see `easy`. The threads of a UDP socket are listed in [`udp`], those of a
 //! server in [`crate::serve`].
 
 pub mod addr;
+mod call;
 pub mod clock;
 pub mod identity;
 pub mod meter;
@@ -22,4 +23,5 @@ pub mod tls;
 pub mod udp;
 
 pub use addr::{Address, ToAddress};
+pub use call::{CallError, Sent};
 pub use meter::Meter;

@@ -5,13 +5,14 @@
 //! owner at a time, so each may cache the timeout that it armed in the kernel. No lock is involved.
 
 use super::clock;
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A connected byte stream, as the system offers it. Shared by both directions.
-pub(crate) trait Transport: Send + Sync + std::fmt::Debug {
+pub(crate) trait Transport: Send + Sync + fmt::Debug {
     /// Appends to the unused capacity of `into` what has arrived; 0 is the end of the stream. With
     /// `wait`, blocks until something has arrived or the receive timeout is over.
     fn recv(&self, into: &mut Vec<u8>, wait: bool) -> io::Result<usize>;
@@ -217,14 +218,33 @@ impl ReadSocket {
 pub(crate) struct WriteSocket {
     transport: Arc<dyn Transport>,
     armed: Armed,
+    meanwhile: Option<Meanwhile>,
 }
+
+/// What is called again and again while a write waits for the peer to read: it may be waiting for this
+/// side to read.
+pub(crate) struct Meanwhile(pub(crate) Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meanwhile(..)")
+    }
+}
+
+/// How often it is called.
+const MEANWHILE_TICK: Duration = Duration::from_millis(20);
 
 impl WriteSocket {
     pub(crate) fn new(transport: Arc<dyn Transport>) -> Self {
         Self {
             transport,
             armed: Armed(None),
+            meanwhile: None,
         }
+    }
+
+    pub(crate) fn set_meanwhile(&mut self, meanwhile: Meanwhile) {
+        self.meanwhile = Some(meanwhile);
     }
 
     /// Writes all parts. `false` means that they could not be written by `until`; some bytes may
@@ -244,6 +264,10 @@ impl WriteSocket {
                 let left = until.map(|at| at.saturating_duration_since(clock::now()));
                 expired = left.is_some_and(|left| left.is_zero());
                 if !expired {
+                    let left = match self.meanwhile {
+                        Some(_) => Some(left.map_or(MEANWHILE_TICK, |l| l.min(MEANWHILE_TICK))),
+                        None => left,
+                    };
                     if let Some(timeout) = self.armed.update(left) {
                         self.transport.set_send_timeout(timeout)?;
                     }
@@ -256,6 +280,9 @@ impl WriteSocket {
                 Err(error) if is_timeout(&error) => {
                     if expired {
                         return Ok(false);
+                    }
+                    if let (true, Some(meanwhile)) = (wait, &self.meanwhile) {
+                        (meanwhile.0)();
                     }
                     wait = true;
                 }

@@ -10,7 +10,7 @@
 //! wait inside the TLS state until the writer fetches them together with its next records.
 
 use super::clock;
-use super::socket::{ReadSocket, Transport, WriteSocket};
+use super::socket::{Meanwhile, ReadSocket, Transport, WriteSocket};
 use super::tls::{PeerInfo, TlsSession};
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::proto::datagram::SealedKeys;
@@ -357,6 +357,11 @@ impl WriteHalf {
                 return Ok(());
             }
         }
+    }
+
+    /// Calls this again and again while a write waits.
+    pub(crate) fn set_meanwhile(&mut self, meanwhile: Meanwhile) {
+        self.socket.set_meanwhile(meanwhile);
     }
 
     /// Writes what earlier calls left pending.

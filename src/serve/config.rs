@@ -29,6 +29,8 @@ pub struct ServerConfig {
     pub(crate) max_handshakes: usize,
     pub(crate) new_per_address: Option<(u32, Duration)>,
     pub(crate) max_receive_memory: usize,
+    pub(crate) concurrency: usize,
+    pub(crate) max_handler_threads: usize,
     pub(crate) handler_warn: Duration,
     pub(super) on_slow_handler: Option<OnSlow>,
     pub(crate) backlog: u16,
@@ -46,6 +48,8 @@ impl Default for ServerConfig {
             max_handshakes: 128,
             new_per_address: None,
             max_receive_memory: 512 * 1024 * 1024,
+            concurrency: 1,
+            max_handler_threads: 256,
             handler_warn: Duration::from_secs(30),
             on_slow_handler: None,
             backlog: 1024,
@@ -122,6 +126,34 @@ impl ServerConfig {
     #[must_use]
     pub fn max_receive_memory(mut self, len: usize) -> Self {
         self.max_receive_memory = len;
+        self
+    }
+
+    /// Requests of one connection that are handled at once. Default: 1, on the connection's own thread,
+    /// in order.
+    ///
+    /// With more, requests with a `correlation-id` are handled on other threads (`vstp-handler-N`) and
+    /// answered as they get ready, so a slow one holds up no other of its connection; a connection with
+    /// so many of them is not read on until one is answered. Messages without a `correlation-id` are
+    /// handled as before, one after another in order: nobody could tell their answers apart.
+    ///
+    /// # Example
+    /// ```
+    /// use vstp::serve::ServerConfig;
+    /// let config = ServerConfig::default().concurrency(16);
+    /// assert!(config.validate().is_ok());
+    /// ```
+    #[must_use]
+    pub fn concurrency(mut self, count: usize) -> Self {
+        self.concurrency = count;
+        self
+    }
+
+    /// Threads for [`concurrency`](Self::concurrency), of all connections together. Default: 256. While
+    /// all are busy, a connection handles its requests itself, one after another.
+    #[must_use]
+    pub fn max_handler_threads(mut self, count: usize) -> Self {
+        self.max_handler_threads = count;
         self
     }
 
@@ -222,6 +254,8 @@ impl ServerConfig {
             ("max_connections", self.max_connections),
             ("max_per_address", self.max_per_address),
             ("max_handshakes", self.max_handshakes),
+            ("concurrency", self.concurrency),
+            ("max_handler_threads", self.max_handler_threads),
         ] {
             if count == 0 {
                 return Err(VstpError::config(setting, "zero would serve nobody"));

@@ -30,6 +30,8 @@ pub(super) struct ServerShared {
     pub(super) local_addr: SocketAddr,
     pub(super) lifecycle: Lifecycle,
     pub(super) pool: Pool,
+    /// Handlers beside the threads of connections.
+    pub(super) handlers: Pool,
     handler_warn: Duration,
     pub(super) counters: Arc<Counters>,
     pub(super) meter: Meter,
@@ -109,6 +111,7 @@ impl ServerShared {
     pub(super) fn new(
         local_addr: SocketAddr,
         pool: Pool,
+        handlers: Pool,
         handler_warn: Duration,
         meter: Meter,
         acceptor: Weak<TcpAcceptor>,
@@ -117,6 +120,7 @@ impl ServerShared {
             local_addr,
             lifecycle: Lifecycle::new(),
             pool,
+            handlers,
             handler_warn,
             counters: Arc::new(Counters::new(meter.metrics())),
             meter,
@@ -180,8 +184,9 @@ impl ServerShared {
         let now = clock::now();
         let mut count = 0;
         self.for_each(|shared, _| {
-            let running = shared.and_then(|shared| shared.handler_time(now));
-            count += u64::from(running.is_some_and(|t| t >= self.handler_warn));
+            let Some(shared) = shared else { return };
+            let running = shared.handling.clocks().filter_map(|clock| clock.time(now));
+            count += running.filter(|time| *time >= self.handler_warn).count() as u64;
         });
         count
     }
@@ -303,7 +308,7 @@ impl ServerHandle {
             });
         }
         server.left.notify_all();
-        if server.pool.on_worker() {
+        if server.pool.on_worker() || server.handlers.on_worker() {
             // The wait for everybody else is left to a thread that is not part of it.
             if first {
                 let handle = self.clone();
@@ -338,7 +343,8 @@ impl ServerHandle {
             Some(shared) => shared.abort(ClosedBy::Local),
             None => stream::abort(&*transport),
         });
-        let stuck = server.pool.join(clock::after_or_far(CUT_OFF));
+        let cut_off_at = clock::after_or_far(CUT_OFF);
+        let stuck = server.pool.join(cut_off_at) + server.handlers.join(cut_off_at);
         if let Some(thread) = server.accepting().thread.take() {
             // It was woken, and it waits for nothing longer than a tick.
             let _ = thread.join();

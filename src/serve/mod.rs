@@ -6,6 +6,7 @@
 //! |---|---|---|---|---|
 //! | `vstp-accept` | 1 | accept(2), a free place | a client, shutdown | with the server |
 //! | `vstp-conn-N` | one per connection | the socket, the handler | frames, shutdown | 10 s after its last connection |
+//! | `vstp-handler-N` | as many as requests are handled at once, with [concurrency](ServerConfig::concurrency) | the handler, the socket | a request, shutdown | 10 s after its last request |
 //! | `vstp-keeper` | 1 | its clock | shutdown | with the server |
 //! | `vstp-writer` | one per connection with a [`Sender`](crate::net::tcp::Sender) | the queue, the socket | a queued frame | with the last sender or the connection |
 //! | `vstp-auth-N` | `workers` of an [authenticator](crate::net::identity), if there is one | the queue of clients, the authenticator | clients, the end of the server | with the server; one whose authenticator is stuck, with that |

@@ -56,7 +56,11 @@ fn run(server: &ServerShared, on_slow: &OnSlow, limit: Duration) {
     let tick = (limit / 4).clamp(MIN_TICK, MAX_TICK);
     while !server.lifecycle.wait_closed(clock::after(tick)) {
         let mut found = Vec::new();
-        server.for_each(|shared, _| found.extend(shared.and_then(|shared| judge(&shared, limit))));
+        server.for_each(|shared, _| {
+            if let Some(shared) = shared {
+                judge(&shared, limit, &mut found);
+            }
+        });
         // Without a connection in hand: what is called may take its time.
         for slow in found {
             let told = catch_unwind(AssertUnwindSafe(|| on_slow.0(&slow)));
@@ -67,12 +71,15 @@ fn run(server: &ServerShared, on_slow: &OnSlow, limit: Duration) {
     }
 }
 
-/// The handler of this connection, if it is slow and was not told of yet.
-fn judge(shared: &Shared, limit: Duration) -> Option<SlowHandler> {
-    let elapsed = shared.slow_handler(clock::now(), limit)?;
-    Some(SlowHandler {
-        session_id: shared.established().map_or(0, |e| e.session_id),
-        peer_addr: shared.peer_addr,
-        elapsed,
-    })
+/// Adds the handlers of this connection that are slow and were not told of yet.
+fn judge(shared: &Shared, limit: Duration, found: &mut Vec<SlowHandler>) {
+    let now = clock::now();
+    let slow = shared.handling.clocks();
+    found.extend(slow.filter_map(|clock| {
+        Some(SlowHandler {
+            elapsed: clock.slow(now, limit)?,
+            session_id: shared.established().map_or(0, |e| e.session_id),
+            peer_addr: shared.peer_addr,
+        })
+    }));
 }

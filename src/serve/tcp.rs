@@ -142,16 +142,25 @@ impl VstpTcpServer {
         config.tcp.memory = Some(Arc::new(MemoryBudget::new(config.max_receive_memory)));
         let local_addr = acceptor.local_addr().map_err(VstpError::Io)?;
         let acceptor = Arc::new(acceptor);
+        // What sends answers may compress them.
+        let stack_len = config.stack_size + config.tcp.pipeline.stack_len(&config.tcp.features);
         let pool = Pool::new(PoolConfig {
             // Connections are bounded by their places. A place is free a moment before its worker
             // is, so there are more workers than places.
             max_workers: config.max_connections.saturating_mul(2),
-            stack_len: config.stack_size + config.tcp.pipeline.stack_len(&config.tcp.features),
+            stack_len,
+            ..PoolConfig::default()
+        });
+        let handlers = Pool::new(PoolConfig {
+            max_workers: config.max_handler_threads,
+            stack_len,
+            name: "vstp-handler-",
             ..PoolConfig::default()
         });
         let server = Arc::new(ServerShared::new(
             local_addr,
             pool,
+            handlers,
             config.handler_warn,
             meter,
             Arc::downgrade(&acceptor),
@@ -453,7 +462,12 @@ fn welcome(
     match &context.then {
         Then::Serve { handler } => {
             drop(slot);
-            worker::serve(server, connection, &**handler);
+            // One at a time is the thread of the connection itself.
+            let beside = match context.config.concurrency {
+                1 => 0,
+                count => count,
+            };
+            worker::serve(server, connection, handler, beside);
         }
         // The slot stays taken until the connection is accepted: that bounds how many wait.
         Then::Hand { ready } => {

@@ -1,7 +1,9 @@
 //! The life of a served connection, on its worker thread: frame, handler, answer, until the end.
 //!
 //! The handler runs on the thread that read the frame, and the answer is written by it too: no
-//! hand-over between threads lies on the way of a request.
+//! hand-over between threads lies on the way of a request. With
+//! [`concurrency`](super::ServerConfig::concurrency), requests with a `correlation-id` go to other
+//! threads, so many at a time, and are answered as they get ready.
 
 use super::handle::ServerShared;
 use super::reply::Reply;
@@ -10,6 +12,7 @@ use crate::error::{ClosedBy, ExtensionError, HandlerError, VstpError};
 use crate::ext::Inbound;
 use crate::net::clock;
 use crate::net::tcp::VstpTcpConnection;
+use crate::net::tcp::handling::HandlerClock;
 use crate::net::tcp::reader::Next;
 use crate::net::tcp::shared::Shared;
 use crate::proto::session::error_frame;
@@ -26,29 +29,83 @@ pub(super) type DynHandler = dyn Fn(&Session, Frame) -> Reply + Send + Sync;
 const DRAIN_TICK: Duration = Duration::from_millis(5);
 /// How long a client has to answer the server's goodbye.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How often a connection that waits for its last handlers looks whether the server cuts it off.
+const LAST_TICK: Duration = Duration::from_millis(50);
 
-/// Serves the connection until it ends; the reason is logged, not returned, since nobody waits.
-pub(super) fn serve(server: &ServerShared, connection: VstpTcpConnection, handler: &DynHandler) {
-    let peer = connection.peer_addr();
-    match serve_until_end(server, connection, handler) {
-        Ok(()) => log::debug!("{peer}: session ended"),
-        Err(error) => log::debug!("{peer}: {error}"),
+/// What answers the messages of one connection, on whatever thread.
+struct Answering {
+    server: Arc<ServerShared>,
+    shared: Arc<Shared>,
+    session: Session,
+    handler: Arc<DynHandler>,
+}
+
+/// Why a message was not answered.
+enum Failure {
+    /// The connection.
+    Lost(VstpError),
+    /// The handler, and the message has no `correlation-id`: this ends the session.
+    Refused(HandlerError),
+}
+
+/// A place among the handlers of a connection; free again when this is dropped.
+struct Place {
+    shared: Arc<Shared>,
+    number: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.handling.give_back(self.number);
     }
 }
 
+/// Serves the connection until it ends; the reason is logged, not returned, since nobody waits.
+/// `beside`: handlers that may run at once on other threads.
+pub(super) fn serve(
+    server: &Arc<ServerShared>,
+    connection: VstpTcpConnection,
+    handler: &Arc<DynHandler>,
+    beside: usize,
+) {
+    let peer = connection.peer_addr();
+    let shared = Arc::clone(connection.shared());
+    let answering = Arc::new(Answering {
+        server: Arc::clone(server),
+        session: Session::new(Arc::clone(&shared)),
+        handler: Arc::clone(handler),
+        shared,
+    });
+    answering.shared.handling.allow(beside);
+    let mut connection = connection;
+    match serve_until_end(&answering, &mut connection, beside > 0) {
+        Ok(()) => log::debug!("{peer}: session ended"),
+        Err(error) => log::debug!("{peer}: {error}"),
+    }
+    // The connection keeps its place while its handlers run: a client that comes and goes has no more
+    // of them than one that stays.
+    let is_over = || {
+        let deadline = server.lifecycle.drain_deadline();
+        deadline.is_some_and(|at| clock::now() >= at)
+    };
+    let handling = &answering.shared.handling;
+    while !handling.wait_idle(clock::after(LAST_TICK)) && !is_over() {}
+}
+
 fn serve_until_end(
-    server: &ServerShared,
-    mut connection: VstpTcpConnection,
-    handler: &DynHandler,
+    answering: &Arc<Answering>,
+    connection: &mut VstpTcpConnection,
+    is_concurrent: bool,
 ) -> Result<(), VstpError> {
-    let session = Session::new(Arc::clone(connection.shared()));
+    let Answering { server, shared, .. } = &**answering;
     let mut said_bye = None;
     loop {
         let next = match connection.next(None) {
             // About one message that a handler sent to the client; the session goes on.
             Err(VstpError::ServerError(error)) if error.correlation_id.is_some() => continue,
-            // The client has only stopped sending: it gets what handlers have queued for it.
+            // The client has only stopped sending: it gets what handlers have for it.
             Err(error @ VstpError::ConnectionClosed(ClosedBy::PeerWithoutBye)) => {
+                shared.handling.wait_idle(None);
                 let _ = connection.close_sending();
                 return Err(error);
             }
@@ -60,14 +117,32 @@ fn serve_until_end(
             Next::Frame if said_bye.is_some() => {}
             Next::Frame => {
                 let request = connection.take();
-                answer(server, &mut connection, &session, request, handler)?;
+                if is_concurrent && request.header(keys::CORRELATION_ID).is_some() {
+                    hand_over(answering, request)?;
+                    continue;
+                }
+                match answering.answer(request, &shared.handling.own) {
+                    Ok(()) => {}
+                    Err(Failure::Lost(error)) => return Err(error),
+                    // Without a `correlation-id` the client takes ERR as the end of the session
+                    // (spec 3.7), so it is the end here as well.
+                    Err(Failure::Refused(error)) => {
+                        shared.handling.wait_idle(None);
+                        connection.finish_with(&error_frame(error.code, &error.message, None))?;
+                        return Err(VstpError::ConnectionClosed(ClosedBy::Error));
+                    }
+                }
             }
             Next::End => {
                 // As above; after a goodbye it has been sent, and this does nothing.
+                shared.handling.wait_idle(None);
                 let _ = connection.close_sending();
                 return Ok(());
             }
             Next::Draining => {
+                if said_bye.is_none() && !connection.is_mid_frame() {
+                    shared.handling.wait_idle(None);
+                }
                 match said_bye {
                     None if connection.is_mid_frame() => {}
                     None if connection.say_bye_draining()? => said_bye = Some(clock::now()),
@@ -87,35 +162,32 @@ fn serve_until_end(
     }
 }
 
-/// Calls the handler and sends what it returns.
-fn answer(
-    server: &ServerShared,
-    connection: &mut VstpTcpConnection,
-    session: &Session,
-    request: Frame,
-    handler: &DynHandler,
-) -> Result<(), VstpError> {
-    let id = request.header(keys::CORRELATION_ID).map(<[u8]>::to_vec);
-    let began = connection.shared().handler_begins();
-    let reply = ask(server, connection.shared(), session, request, handler);
-    connection.shared().handler_ended(began);
-    let reply = match reply {
-        Asked::Handler(reply) => reply,
-        Asked::Extension(answers) => {
-            return answers.iter().try_for_each(|frame| {
-                let result = connection.shared().send_answer(frame);
-                sent(server, connection, result, id.as_deref())
-            });
+/// Has another thread handle a request. While as many run as may, the connection is not read on; where
+/// the server has no thread left, this one handles it.
+fn hand_over(answering: &Arc<Answering>, request: Frame) -> Result<(), VstpError> {
+    let shared = &answering.shared;
+    let Some(number) = shared.handling.take() else {
+        let by = shared.outbox.closed().unwrap_or(ClosedBy::Local);
+        return Err(VstpError::ConnectionClosed(by));
+    };
+    let place = Place {
+        shared: Arc::clone(shared),
+        number,
+    };
+    let (job_answering, server) = (Arc::clone(answering), &answering.server);
+    let job = move || {
+        let shared = &place.shared;
+        match job_answering.answer(request, shared.handling.clock(place.number)) {
+            // A request has a `correlation-id`, so its refusal was sent like an answer.
+            Ok(()) | Err(Failure::Refused(_)) => {}
+            // An answer that cannot be written ends the connection; this wakes its reader.
+            Err(Failure::Lost(_)) => shared.abort(ClosedBy::Error),
         }
     };
-    match reply {
-        Reply::None => Ok(()),
-        Reply::One(frame) => send(server, connection, frame, id.as_deref()),
-        Reply::Many(frames) => frames
-            .into_iter()
-            .try_for_each(|frame| send(server, connection, frame, id.as_deref())),
-        Reply::Error(error) => refuse(connection, &error, id.as_deref()),
+    if let Err(refused) = server.handlers.execute(job) {
+        (refused.job)();
     }
+    Ok(())
 }
 
 /// Whose answer it is. An extension's has passed the extensions that it must pass.
@@ -124,86 +196,91 @@ enum Asked {
     Extension(Vec<Frame>),
 }
 
-/// Asks the extensions, and the handler if they let the request pass.
-fn ask(
-    server: &ServerShared,
-    shared: &Shared,
-    session: &Session,
-    request: Frame,
-    handler: &DynHandler,
-) -> Asked {
-    let request = match shared.incoming(request) {
-        Inbound::Deliver(request) => request,
-        Inbound::Consumed => return Asked::Handler(Reply::None),
-        Inbound::Answered(answers) => return Asked::Extension(answers),
-        Inbound::Failed(failed) => return Asked::Handler(Reply::Error(failure(server, failed))),
-    };
-    // The frame is gone with the panic and the session is only read, so nothing half-done is seen.
-    let reply = catch_unwind(AssertUnwindSafe(|| handler(session, request)));
-    Asked::Handler(reply.unwrap_or_else(|_| {
-        server.counters.handler_panicked();
-        let text = "the handler panicked";
-        Reply::Error(HandlerError::new(ErrorCode::Handler, text))
-    }))
-}
-
-fn send(
-    server: &ServerShared,
-    connection: &mut VstpTcpConnection,
-    frame: Frame,
-    id: Option<&[u8]>,
-) -> Result<(), VstpError> {
-    let frame = match id {
-        Some(id) if frame.header(keys::CORRELATION_ID).is_none() => {
-            frame.with_header(keys::CORRELATION_ID, id)
+impl Answering {
+    /// Asks the extensions and the handler, and sends what they return.
+    fn answer(&self, request: Frame, clock: &HandlerClock) -> Result<(), Failure> {
+        let id = request.header(keys::CORRELATION_ID).map(<[u8]>::to_vec);
+        let began = clock.begins();
+        let asked = self.ask(request);
+        clock.ended(began, &self.shared.meter);
+        let reply = match asked {
+            Asked::Handler(reply) => reply,
+            Asked::Extension(answers) => {
+                return answers.iter().try_for_each(|frame| {
+                    let result = self.shared.send_answer(frame);
+                    self.sent(result, id.as_deref())
+                });
+            }
+        };
+        match reply {
+            Reply::None => Ok(()),
+            Reply::One(frame) => self.send(frame, id.as_deref()),
+            Reply::Many(frames) => frames
+                .into_iter()
+                .try_for_each(|frame| self.send(frame, id.as_deref())),
+            Reply::Error(error) => self.refuse(error, id.as_deref()),
         }
-        _ => frame,
-    };
-    let result = connection.send(&frame);
-    sent(server, connection, result, id)
-}
+    }
 
-/// What follows from sending an answer: one that cannot be sent becomes an error for the client.
-fn sent(
-    server: &ServerShared,
-    connection: &mut VstpTcpConnection,
-    result: Result<(), VstpError>,
-    id: Option<&[u8]>,
-) -> Result<(), VstpError> {
-    match result {
-        Err(VstpError::FrameTooLarge { size, limit }) => {
-            let error = EncodeError::FrameTooLarge { size, limit };
-            let error = HandlerError::new(ErrorCode::TooLarge, format!("the answer: {error}"));
-            refuse(connection, &error, id)
+    /// Asks the extensions, and the handler if they let the request pass.
+    fn ask(&self, request: Frame) -> Asked {
+        let request = match self.shared.incoming(request) {
+            Inbound::Deliver(request) => request,
+            Inbound::Consumed => return Asked::Handler(Reply::None),
+            Inbound::Answered(answers) => return Asked::Extension(answers),
+            Inbound::Failed(failed) => return Asked::Handler(Reply::Error(self.failure(failed))),
+        };
+        // The frame is gone with the panic and the session is only read, so nothing half-done is seen.
+        let reply = catch_unwind(AssertUnwindSafe(|| (self.handler)(&self.session, request)));
+        Asked::Handler(reply.unwrap_or_else(|_| {
+            self.server.counters.handler_panicked();
+            let text = "the handler panicked";
+            Reply::Error(HandlerError::new(ErrorCode::Handler, text))
+        }))
+    }
+
+    fn send(&self, frame: Frame, id: Option<&[u8]>) -> Result<(), Failure> {
+        let frame = match id {
+            Some(id) if frame.header(keys::CORRELATION_ID).is_none() => {
+                frame.with_header(keys::CORRELATION_ID, id)
+            }
+            _ => frame,
+        };
+        self.sent(self.shared.send(frame.as_ref()), id)
+    }
+
+    /// What follows from sending an answer: one that cannot be sent becomes an error for the client.
+    fn sent(&self, result: Result<(), VstpError>, id: Option<&[u8]>) -> Result<(), Failure> {
+        match result {
+            Err(VstpError::FrameTooLarge { size, limit }) => {
+                let error = EncodeError::FrameTooLarge { size, limit };
+                let error = HandlerError::new(ErrorCode::TooLarge, format!("the answer: {error}"));
+                self.refuse(error, id)
+            }
+            Err(VstpError::Encode(error)) => {
+                let error = HandlerError::new(ErrorCode::Handler, format!("the answer: {error}"));
+                self.refuse(error, id)
+            }
+            Err(VstpError::Extension(failed)) => self.refuse(self.failure(*failed), id),
+            result => result.map_err(Failure::Lost),
         }
-        Err(VstpError::Encode(error)) => {
-            let error = HandlerError::new(ErrorCode::Handler, format!("the answer: {error}"));
-            refuse(connection, &error, id)
+    }
+
+    /// What the client gets to know of an extension that failed.
+    fn failure(&self, failed: ExtensionError) -> HandlerError {
+        if failed.panicked {
+            self.server.counters.handler_panicked();
         }
-        Err(VstpError::Extension(failed)) => refuse(connection, &failure(server, *failed), id),
-        result => result,
+        failed.error
     }
-}
 
-/// What the client gets to know of an extension that failed.
-fn failure(server: &ServerShared, failed: ExtensionError) -> HandlerError {
-    if failed.panicked {
-        server.counters.handler_panicked();
+    /// Answers with ERR.
+    fn refuse(&self, error: HandlerError, id: Option<&[u8]>) -> Result<(), Failure> {
+        if id.is_none() {
+            return Err(Failure::Refused(error));
+        }
+        let frame = error_frame(error.code, &error.message, id);
+        let sent = self.shared.outbox.send(frame.as_ref());
+        sent.map_err(Failure::Lost)
     }
-    failed.error
-}
-
-/// Answers with ERR. Without a `correlation-id` the client takes it as the end of the session
-/// (spec 3.7), so it is the end here as well.
-fn refuse(
-    connection: &mut VstpTcpConnection,
-    error: &HandlerError,
-    id: Option<&[u8]>,
-) -> Result<(), VstpError> {
-    let frame = error_frame(error.code, &error.message, id);
-    if id.is_some() {
-        return connection.send(&frame);
-    }
-    connection.finish_with(&frame)?;
-    Err(VstpError::ConnectionClosed(ClosedBy::Error))
 }

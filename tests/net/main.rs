@@ -4,6 +4,7 @@
 
 mod answers;
 mod basics;
+mod calls;
 mod compression;
 mod extensions;
 mod identity;
@@ -13,6 +14,7 @@ mod metrics;
 mod openssl;
 mod rates;
 mod relay;
+mod resilient;
 mod shutdown;
 mod stream_faults;
 mod tls_faults;

@@ -10,6 +10,8 @@ use super::split::{ConnectionReader, ConnectionWriter};
 use super::stats::ConnectionStats;
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::metrics::Family;
+#[cfg(all(feature = "tls", feature = "json"))]
+use crate::net::call::CallError;
 use crate::net::identity::Identity;
 use crate::net::meter::Meter;
 use crate::net::tls::PeerInfo;
@@ -96,6 +98,17 @@ impl VstpTcpConnection {
     pub fn send<'a>(&mut self, frame: impl Into<FrameRef<'a>>) -> Result<(), VstpError> {
         self.feed.flush()?;
         self.shared.send(frame.into())
+    }
+
+    /// Sends a request; an error says what became of it. It waits for other threads until `until` at most.
+    #[cfg(all(feature = "tls", feature = "json"))]
+    pub(crate) fn send_request(
+        &mut self,
+        frame: &Frame,
+        until: Option<Instant>,
+    ) -> Result<(), CallError> {
+        self.feed.flush().map_err(CallError::not_sent)?;
+        self.shared.send_request(frame.as_ref(), until)
     }
 
     /// Sends a DATA frame with this payload.
@@ -373,6 +386,17 @@ impl VstpTcpConnection {
         self.reader.take()
     }
 
+    /// The frame that [`next`](Self::next) found, through the extensions.
+    pub(crate) fn deliver(&mut self) -> Result<Option<Frame>, VstpError> {
+        let frame = self.reader.take();
+        self.reader.deliver(frame)
+    }
+
+    /// The frame that [`next`](Self::next) found.
+    pub(crate) fn frame(&self) -> FrameRef<'_> {
+        self.reader.frame()
+    }
+
     pub(crate) fn is_mid_frame(&self) -> bool {
         self.reader.is_mid_frame()
     }
@@ -488,6 +512,11 @@ impl VstpTcpConnection {
     /// When an answer is awaited no longer, for a call that begins now.
     pub(crate) fn call_deadline(&self) -> Option<Instant> {
         clock::after(self.config.call_timeout)
+    }
+
+    /// How long calls wait for their answers, and `close` for the peer's goodbye.
+    pub(crate) const fn timeouts(&self) -> (Duration, Duration) {
+        (self.config.call_timeout, self.config.close_timeout)
     }
 
     // Facts.

@@ -6,10 +6,12 @@
 use super::shared::Shared;
 use crate::error::VstpError;
 use crate::ext::{Direction, ExtensionContext, Inbound, Link, Outgoing, TransportKind};
+use crate::net::call::CallError;
 use crate::proto::keys;
 use crate::proto::session::error_frame;
 use crate::wire::{Frame, FrameRef};
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 impl Shared {
     /// Sends one frame of the application; returns when the system has taken all of it.
@@ -21,6 +23,19 @@ impl Shared {
             Some(frame) => self.outbox.send(frame),
             None => Ok(()),
         }
+    }
+
+    /// The same for a request: it waits for other threads until `until` at most, and an error says what
+    /// became of it. One that an extension has kept may still be answered by it.
+    pub(super) fn send_request(
+        &self,
+        frame: FrameRef<'_>,
+        until: Option<Instant>,
+    ) -> Result<(), CallError> {
+        let outgoing = self.outgoing(frame).map_err(CallError::not_sent)?;
+        outgoing
+            .of(frame)
+            .map_or(Ok(()), |frame| self.outbox.send_request(frame, until))
     }
 
     /// The same for what an extension has answered: it has passed the extensions.

@@ -2,12 +2,14 @@
 //!
 //! The server is in [`crate::serve`], since it needs worker threads and limits.
 
+mod calls;
 mod client;
 mod config;
 mod connection;
 mod ending;
 pub(crate) mod establish;
 mod feed;
+pub(crate) mod handling;
 pub(crate) mod keeper;
 pub(crate) mod memory;
 mod messages;
@@ -20,6 +22,7 @@ pub(crate) mod shared;
 mod split;
 mod stats;
 
+pub use calls::{CallStats, SharedTcpClient};
 pub use client::VstpTcpClient;
 pub use config::TcpConfig;
 pub use connection::{Closer, VstpTcpConnection};

@@ -392,6 +392,8 @@ impl Reader {
             }
         }
         self.shared.said_bye.store(true, Ordering::Relaxed);
+        // What is being handled was received before, and its answers go before our goodbye.
+        self.shared.handling.wait_idle(None);
         let until = clock::after(self.frame_deadline.base);
         // The peer may be gone already; it said all it had to say. Where we said goodbye before, this
         // does nothing.

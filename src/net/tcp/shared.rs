@@ -1,10 +1,11 @@
 //! What the halves of a connection have in common, and what ends with the last of them.
 
+use super::handling::Handling;
 use super::outbox::{Fin, Outbox};
 use super::stats::ConnectionStats;
 use crate::error::{ClosedBy, VstpError};
 use crate::ext::Pipeline;
-use crate::metrics::{Family, Lane, Metrics, RECEIVED, SENT, Snapshot, TimeLane};
+use crate::metrics::{Family, Lane, Metrics, RECEIVED, SENT, Snapshot};
 use crate::net::clock;
 use crate::net::identity::Identity;
 use crate::net::meter::{Meter, Source};
@@ -47,17 +48,12 @@ pub(crate) struct Shared {
     pub(crate) received: Lane,
     /// Bytes that have arrived, of whole frames or not. Likewise.
     bytes_received: AtomicU64,
-    /// Added to by the thread that calls the handler.
-    handler_times: TimeLane,
+    /// A server's handlers of messages of this connection.
+    pub(crate) handling: Handling,
     /// Where the numbers go.
     pub(crate) meter: Meter,
     /// What has gone there, once something has. Held to hand over what is new; nothing is taken inside it.
     handed: Mutex<Option<Box<Snapshot>>>,
-    /// Milliseconds after `base` at which the handler that is running was called, and one; 0: none.
-    handler_since: AtomicU64,
-    /// Calls of the handler so far, and the last of them that was told of as slow.
-    handler_calls: AtomicU64,
-    handler_told: AtomicU64,
     base: Instant,
     /// Milliseconds after `base` at which bytes were last received.
     last_received: AtomicU64,
@@ -101,12 +97,9 @@ impl Shared {
             draining: AtomicBool::new(false),
             received: Lane::default(),
             bytes_received: AtomicU64::new(0),
-            handler_times: TimeLane::default(),
+            handling: Handling::default(),
             meter: Meter::off(),
             handed: Mutex::new(None),
-            handler_since: AtomicU64::new(0),
-            handler_calls: AtomicU64::new(0),
-            handler_told: AtomicU64::new(0),
             base: clock::now(),
             last_received: AtomicU64::new(0),
             sealed_keys: Mutex::default(),
@@ -172,49 +165,6 @@ impl Shared {
         place.as_deref_mut().unwrap_or_else(|e| e.get_mut()).take()
     }
 
-    pub(crate) fn handler_begins(&self) -> Instant {
-        let now = clock::now();
-        let since = now.saturating_duration_since(self.base).as_millis() as u64;
-        // Only the thread of the connection counts. The number changes while there is no time, so a
-        // time belongs to the number that is the same before and after it.
-        let calls = self.handler_calls.load(Ordering::Relaxed) + 1;
-        self.handler_calls.store(calls, Ordering::Release);
-        self.handler_since.store(since + 1, Ordering::Release);
-        now
-    }
-
-    pub(crate) fn handler_ended(&self, began: Instant) {
-        self.handler_since.store(0, Ordering::Release);
-        if self.meter.is_on() {
-            let elapsed = clock::now().saturating_duration_since(began);
-            self.handler_times.note(elapsed);
-        }
-    }
-
-    /// How long the handler has been running, if one is.
-    pub(crate) fn handler_time(&self, now: Instant) -> Option<Duration> {
-        let since = self.handler_since.load(Ordering::Acquire).checked_sub(1)?;
-        Some(
-            now.saturating_duration_since(self.base)
-                .saturating_sub(Duration::from_millis(since)),
-        )
-    }
-
-    /// How long the handler has been running, if that is over the limit; once for each call of it.
-    /// Asked by one thread.
-    pub(crate) fn slow_handler(&self, now: Instant, limit: Duration) -> Option<Duration> {
-        // The number before and after the time: where a call has ended and another begun in between,
-        // they differ, and the next look will do.
-        let call = self.handler_calls.load(Ordering::Acquire);
-        let elapsed = self.handler_time(now).filter(|time| *time >= limit)?;
-        let is_same = self.handler_calls.load(Ordering::Acquire) == call;
-        if !is_same || self.handler_told.load(Ordering::Relaxed) == call {
-            return None;
-        }
-        self.handler_told.store(call, Ordering::Relaxed);
-        Some(elapsed)
-    }
-
     pub(crate) fn stats(&self) -> ConnectionStats {
         let bytes_received = self.bytes_received.load(Ordering::Relaxed);
         let (sent, received) = (self.outbox.sent.tally(), self.received.tally());
@@ -263,6 +213,7 @@ impl Shared {
         // The first reason stays.
         let _ = self.aborted.set(by);
         self.outbox.close(by);
+        self.handling.give_up();
         stream::abort(&*self.transport);
     }
 
@@ -315,7 +266,7 @@ impl Shared {
         let mut numbers = Snapshot::default();
         numbers.set_frames(RECEIVED, &self.received.tally());
         numbers.set_frames(SENT, &self.outbox.sent.tally());
-        numbers.set_times(Family::Handlers, &self.handler_times.times());
+        numbers.set_times(Family::Handlers, &self.handling.times());
         let refused = self.outbox.refused.load(Ordering::Relaxed);
         numbers.set(Family::Backpressure, 0, refused);
         numbers.set(Family::Queued, SENT, queued as u64);

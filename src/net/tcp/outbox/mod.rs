@@ -14,7 +14,9 @@ mod queue;
 
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::metrics::Lane;
+use crate::net::call::{CallError, Sent};
 use crate::net::clock;
+use crate::net::socket::Meanwhile;
 use crate::net::stream::WriteHalf;
 use crate::proto::deadline::FrameDeadline;
 use crate::proto::tally::Tally;
@@ -217,6 +219,34 @@ impl Outbox {
         let mut writer = self.acquire(until)?;
         let result = self.write_frame(&mut writer, frame, until);
         self.release(writer, result)
+    }
+
+    /// [`Self::send`] for a request: it waits for its turn until `until` at most, and an error says what
+    /// became of the request. What has begun to be written is finished all the same, since half a frame
+    /// would end the connection for everybody.
+    pub(crate) fn send_request(
+        &self,
+        frame: FrameRef<'_>,
+        until: Option<Instant>,
+    ) -> Result<(), CallError> {
+        let write_until = self.write_until(frame.payload.len());
+        let turn_until = [until, write_until].into_iter().flatten().min();
+        let mut writer = self.acquire(turn_until).map_err(CallError::not_sent)?;
+        let result = self.write_frame(&mut writer, frame, write_until);
+        let sent = match &result {
+            Ok(()) => Sent::Yes,
+            Err(VstpError::Encode(_) | VstpError::FrameTooLarge { .. }) => Sent::No,
+            Err(_) => Sent::Unknown,
+        };
+        self.release(writer, result)
+            .map_err(|error| CallError::new(sent, error))
+    }
+
+    /// Calls this again and again while a write waits; not where somebody writes already.
+    pub(crate) fn set_meanwhile(&self, meanwhile: Meanwhile) {
+        if let Some(writer) = &mut self.lock().half {
+            writer.half.set_meanwhile(meanwhile);
+        }
     }
 
     /// Writes encoded frames, and `payload` with its trailer behind them without copying it.
