@@ -33,6 +33,8 @@ pub const FRAG_LEN: &str = "frag-len";
 pub const SID: &str = "sid";
 /// Proves that a client receives at its address; raw bytes.
 pub const COOKIE: &str = "cookie";
+/// Number of a message that may come by both transports; raw bytes.
+pub const ONCE: &str = "once";
 /// Bytes that the receiver can still take.
 pub const WINDOW: &str = "window";
 
@@ -157,6 +159,15 @@ impl Features {
                 .cloned()
                 .collect(),
         )
+    }
+
+    /// These and this one, which is known to be valid.
+    pub(crate) fn and(&self, name: &str) -> Self {
+        let mut names = self.0.clone();
+        if !self.contains(name) {
+            names.push(name.to_owned());
+        }
+        Self(names)
     }
 
     /// Whether there is none.

@@ -4,12 +4,14 @@
 //! arguments. No clock, socket, thread or lock: every test runs on a virtual clock. The shells in
 //! [`crate::net`] do the reading and writing.
 
+pub mod auto;
 pub mod budget;
 pub mod code;
 pub mod datagram;
 pub mod deadline;
 pub mod error;
 pub mod keys;
+pub mod once;
 pub mod session;
 pub mod stream;
 

@@ -27,7 +27,7 @@ mod ids;
 mod pacing;
 mod parts;
 mod peer;
-mod ranges;
+pub(super) mod ranges;
 mod reassembly;
 mod received;
 mod reliable;

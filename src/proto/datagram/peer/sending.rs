@@ -59,7 +59,7 @@ impl Peer {
         Some((segment_len, next.is_some()))
     }
 
-    fn push_ping(&mut self, payload: &[u8]) {
+    pub(super) fn push_ping(&mut self, payload: &[u8]) {
         let sid = self.sid();
         let mut ping = Vec::new();
         let control = Control {
