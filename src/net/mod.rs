@@ -4,9 +4,10 @@
 //! when the connection is silent and ends with it; `vstp-writer`, one per connection with a
 //! [`Sender`](tcp::Sender), writes its queue and ends with the last sender; `vstp-resolve` looks up
 //! a host name and ends with the answer. The threads of a UDP socket are listed in [`udp`], those of a
-//! server in [`crate::serve`].
+//! server in [`crate::serve`], those of a client over both transports in [`auto`].
 
 pub mod addr;
+pub mod auto;
 pub mod clock;
 pub(crate) mod random;
 pub(crate) mod socket;

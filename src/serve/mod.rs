@@ -10,7 +10,7 @@
 //! | `vstp-writer` | one per connection with a [`Sender`](crate::net::tcp::Sender) | the queue, the socket | a queued frame | with the last sender or the connection |
 //! | `vstp-udp-N` | `workers` per UDP server with a handler | the queue of messages, the handler | messages, shutdown | with the server |
 //! | `vstp-watch` | 1, if slow handlers are [told of](ServerConfig::on_slow_handler) | its clock, what it calls | shutdown | with the server |
-//! | `vstp-shutdown` | 1, if a handler calls shutdown | connections that end | their end | then |
+//! | `vstp-shutdown` | 1, if a handler calls shutdown, or the server is on both transports | connections that end | their end | then |
 //!
 //! Each structure here has one lock, held for a few instructions, and takes no other under it. None
 //! is held across a system call other than waiting on its own condition variable, and none while a
@@ -19,6 +19,7 @@
 pub mod accept;
 pub mod addresses;
 mod config;
+pub mod dual;
 mod handle;
 pub mod lifecycle;
 pub mod listener;
@@ -36,6 +37,7 @@ pub mod udp;
 mod worker;
 
 pub use config::ServerConfig;
+pub use dual::{DualConfig, DualPeer, DualServerHandle, DualStats, VstpDualServer};
 pub use handle::{ServerHandle, ShutdownReport};
 pub use reply::{HandlerError, IntoReply, Reply};
 pub use session::Session;

@@ -30,6 +30,7 @@ use crate::net::tcp::VstpTcpConnection;
 use crate::net::tcp::establish;
 use crate::net::tcp::keeper::Keeper;
 use crate::net::tcp::memory::MemoryBudget;
+use crate::net::tcp::shared::Shared;
 use crate::net::tls::{TlsServerConfig, TlsSession};
 use crate::wire::Frame;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -204,10 +205,25 @@ impl VstpTcpServer {
     ///
     /// # Errors
     /// As [`run`](Self::run).
-    pub fn spawn<F, R>(mut self, handler: F) -> Result<ServerHandle, VstpError>
+    pub fn spawn<F, R>(self, handler: F) -> Result<ServerHandle, VstpError>
     where
         F: Fn(&Session, Frame) -> R + Send + Sync + 'static,
         R: IntoReply,
+    {
+        self.spawn_with(handler, Arc::new(|_| ()))
+    }
+
+    /// [`spawn`](Self::spawn); what `on_session` makes of the number of a session that opens lives as long
+    /// as that.
+    pub(super) fn spawn_with<F, R, T>(
+        mut self,
+        handler: F,
+        on_session: Arc<dyn Fn(u128) -> T + Send + Sync>,
+    ) -> Result<ServerHandle, VstpError>
+    where
+        F: Fn(&Session, Frame) -> R + Send + Sync + 'static,
+        R: IntoReply,
+        T: std::fmt::Debug + Send + 'static,
     {
         let ready = self.ready.get_mut().unwrap_or_else(PoisonError::into_inner);
         if ready.is_some() {
@@ -216,7 +232,14 @@ impl VstpTcpServer {
         }
         let handler: Arc<DynHandler> =
             Arc::new(move |session, frame| handler(session, frame).into_reply());
-        self.start(Then::Serve { handler })?;
+        let on_session: Arc<OnSession> = Arc::new(move |shared| {
+            let id = shared.established().map_or(0, |e| e.session_id);
+            shared.keep(on_session(id));
+        });
+        self.start(Then::Serve {
+            handler,
+            on_session,
+        })?;
         Ok(self.handle())
     }
 
@@ -352,10 +375,18 @@ struct Context {
     then: Then,
 }
 
+/// Called for each session that opens.
+type OnSession = dyn Fn(&Shared) + Send + Sync;
+
 /// What follows the handshake.
 enum Then {
-    Serve { handler: Arc<DynHandler> },
-    Hand { ready: Sender<VstpTcpConnection> },
+    Serve {
+        handler: Arc<DynHandler>,
+        on_session: Arc<OnSession>,
+    },
+    Hand {
+        ready: Sender<VstpTcpConnection>,
+    },
 }
 
 /// The body of `vstp-accept`.
@@ -434,8 +465,12 @@ fn welcome(
     server.established(&registration, &shared);
     shared.keep((held, registration));
     match &context.then {
-        Then::Serve { handler } => {
+        Then::Serve {
+            handler,
+            on_session,
+        } => {
             drop(slot);
+            on_session(&shared);
             worker::serve(server, connection, &**handler);
         }
         // The slot stays taken until the connection is accepted: that bounds how many wait.

@@ -315,6 +315,11 @@ impl VstpTcpConnection {
         self.reader.next(until)
     }
 
+    /// The frame that [`Self::next`] found.
+    pub(crate) fn frame(&self) -> FrameRef<'_> {
+        self.reader.frame()
+    }
+
     pub(crate) fn take(&mut self) -> Frame {
         self.reader.take()
     }

@@ -275,6 +275,11 @@ impl VstpUdpClient {
         self.running
             .close(clock::after_or_far(Duration::from_secs(2)));
     }
+
+    /// [`close`](Self::close) without waiting for answers.
+    pub(crate) fn close_now(&self) {
+        self.running.close(clock::now());
+    }
 }
 
 /// The first address of a host.
