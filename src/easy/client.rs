@@ -3,8 +3,10 @@
 use super::link::Link;
 use super::message::{decode, encode};
 use crate::error::{RemoteError, VstpError};
+use crate::net::auto::VstpAutoClient;
 use crate::net::tcp::VstpTcpClient;
 use crate::net::udp::{UdpSession, VstpUdpClient};
+use crate::proto::auto::Via;
 use crate::proto::keys;
 use crate::wire::Frame;
 use serde::Serialize;
@@ -58,8 +60,23 @@ impl VstpClient {
     /// `Serialization`, and as [`VstpTcpConnection::send`](crate::net::tcp::VstpTcpConnection::send) or
     /// [`VstpUdpClient::send`]; over UDP also how the session ended, once it has.
     pub fn send<T: Serialize + ?Sized>(&mut self, message: &T) -> Result<(), VstpError> {
+        self.send_via(message, Via::Auto)
+    }
+
+    /// [`send`](Self::send) by this transport, for a client of [both](Self::connect_auto).
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there, and `TransportUnavailable`.
+    pub fn send_via<T: Serialize + ?Sized>(
+        &mut self,
+        message: &T,
+        via: Via,
+    ) -> Result<(), VstpError> {
         let frame = encode(message)?;
-        self.link.send(&frame)
+        self.link.send(&frame, via)
     }
 
     /// Sends a message and waits until the server has accepted it.
@@ -74,8 +91,24 @@ impl VstpClient {
     /// [`VstpUdpClient::send_with_ack`]. After `Timeout(Ack)` over UDP it is not sent again, but it may
     /// have arrived.
     pub fn send_with_ack<T: Serialize + ?Sized>(&mut self, message: &T) -> Result<(), VstpError> {
+        self.send_with_ack_via(message, Via::Auto)
+    }
+
+    /// [`send_with_ack`](Self::send_with_ack) by this transport, for a client of
+    /// [both](Self::connect_auto).
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there, and `TransportUnavailable`.
+    pub fn send_with_ack_via<T: Serialize + ?Sized>(
+        &mut self,
+        message: &T,
+        via: Via,
+    ) -> Result<(), VstpError> {
         let frame = encode(message)?;
-        self.link.send_with_ack(frame)
+        self.link.send_with_ack(frame, via)
     }
 
     /// Sends bytes as they are, without a `content-type`.
@@ -145,16 +178,31 @@ impl VstpClient {
         &mut self,
         request: &(impl Serialize + ?Sized),
     ) -> Result<R, VstpError> {
+        self.call_via(request, Via::Auto)
+    }
+
+    /// [`call`](Self::call) by this transport, for a client of [both](Self::connect_auto).
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there, and `TransportUnavailable`.
+    pub fn call_via<R: DeserializeOwned>(
+        &mut self,
+        request: &(impl Serialize + ?Sized),
+        via: Via,
+    ) -> Result<R, VstpError> {
         self.check_room()?;
         let number = self.next_correlation;
         self.next_correlation += 1;
         let id = number.to_string();
         let frame = encode(request)?.with_header(keys::CORRELATION_ID, &id);
-        let request = self.link.request(frame)?;
+        let mut request = self.link.request(frame, via)?;
         loop {
             // Before the next one is taken, so that none is lost.
             self.check_room()?;
-            let received = self.link.answer(&request);
+            let received = self.link.answer(&mut request);
             let whose = answered(&received);
             let is_mine = whose == Some(id.as_bytes());
             if is_late(whose, number) {
@@ -195,7 +243,7 @@ impl VstpClient {
     pub fn tcp(&mut self) -> Option<&mut VstpTcpClient> {
         match &mut self.link {
             Link::Tcp(client) => Some(client),
-            Link::Udp(_) => None,
+            Link::Udp(_) | Link::Auto(_) => None,
         }
     }
 
@@ -204,8 +252,17 @@ impl VstpClient {
     #[must_use]
     pub fn udp(&self) -> Option<(&VstpUdpClient, &UdpSession)> {
         match &self.link {
-            Link::Tcp(_) => None,
+            Link::Tcp(_) | Link::Auto(_) => None,
             Link::Udp(link) => Some(link.parts()),
+        }
+    }
+
+    /// The client underneath, over both transports: which there are, statistics, frames.
+    #[must_use]
+    pub fn auto(&self) -> Option<&VstpAutoClient> {
+        match &self.link {
+            Link::Tcp(_) | Link::Udp(_) => None,
+            Link::Auto(link) => Some(&link.client),
         }
     }
 

@@ -1,7 +1,7 @@
-//! [`ServerHandle`]: shuts a server of typed messages down, whatever its transport.
+//! [`ServerHandle`]: shuts a server of typed messages down, whatever its transports.
 
 use crate::error::VstpError;
-use crate::serve::{self, ShutdownReport, UdpServerHandle};
+use crate::serve::{self, DualServerHandle, ShutdownReport, UdpServerHandle};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ pub struct ServerHandle {
 enum Handle {
     Tcp(serve::ServerHandle),
     Udp(UdpServerHandle),
+    Dual(DualServerHandle),
 }
 
 impl From<serve::ServerHandle> for ServerHandle {
@@ -34,6 +35,14 @@ impl From<UdpServerHandle> for ServerHandle {
     }
 }
 
+impl From<DualServerHandle> for ServerHandle {
+    fn from(handle: DualServerHandle) -> Self {
+        Self {
+            handle: Handle::Dual(handle),
+        }
+    }
+}
+
 impl ServerHandle {
     /// The address that the server is at.
     #[must_use]
@@ -41,6 +50,7 @@ impl ServerHandle {
         match &self.handle {
             Handle::Tcp(handle) => handle.local_addr(),
             Handle::Udp(handle) => handle.local_addr(),
+            Handle::Dual(handle) => handle.local_addr(),
         }
     }
 
@@ -53,6 +63,7 @@ impl ServerHandle {
         match &self.handle {
             Handle::Tcp(handle) => handle.shutdown(grace),
             Handle::Udp(handle) => handle.shutdown(grace),
+            Handle::Dual(handle) => handle.shutdown(grace),
         }
     }
 
@@ -70,6 +81,7 @@ impl ServerHandle {
                 handle.wait();
                 Ok(())
             }
+            Handle::Dual(handle) => handle.wait(),
         }
     }
 
@@ -79,6 +91,7 @@ impl ServerHandle {
         match &self.handle {
             Handle::Tcp(handle) => Some(handle),
             Handle::Udp(_) => None,
+            Handle::Dual(handle) => Some(handle.tcp()),
         }
     }
 
@@ -88,6 +101,7 @@ impl ServerHandle {
         match &self.handle {
             Handle::Tcp(_) => None,
             Handle::Udp(handle) => Some(handle),
+            Handle::Dual(handle) => handle.udp(),
         }
     }
 }

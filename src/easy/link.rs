@@ -1,10 +1,13 @@
-//! [`Link`]: what carries the messages of a client, TCP or UDP, with the same calls.
+//! [`Link`]: what carries the messages of a client, TCP, UDP or both, with the same calls.
 
+use super::auto::AutoLink;
 use crate::error::{ClosedBy, RemoteError, TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
+use crate::net::auto::PendingCall;
 use crate::net::clock;
 use crate::net::tcp::VstpTcpClient;
 use crate::net::udp::{Delivery, UdpConfig, UdpSession, VstpUdpClient};
+use crate::proto::auto::{Transport, Via};
 use crate::proto::{ErrorCode, keys};
 use crate::wire::{Frame, FrameType};
 use std::time::{Duration, Instant};
@@ -16,30 +19,51 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) enum Link {
     Tcp(Box<VstpTcpClient>),
     Udp(Box<UdpLink>),
+    Auto(Box<AutoLink>),
 }
 
 /// A request that waits for its answer.
 #[derive(Debug)]
 pub(super) struct Request {
     until: Option<Instant>,
-    /// Over UDP: its way to the server.
-    delivery: Option<Delivery>,
+    way: Way,
+}
+
+/// The way of a request to the server.
+#[derive(Debug)]
+enum Way {
+    Tcp,
+    Udp(Delivery),
+    Auto(PendingCall),
 }
 
 impl Request {
     /// Nobody waits for the answer any more, so it is not sent again.
     pub(super) fn give_up(self) {
-        if let Some(delivery) = self.delivery {
-            delivery.cancel();
+        match self.way {
+            Way::Udp(delivery) => delivery.cancel(),
+            // Dropped, it is given up.
+            Way::Tcp | Way::Auto(_) => {}
         }
     }
 }
 
 impl Link {
-    pub(super) fn send(&mut self, frame: &Frame) -> Result<(), VstpError> {
+    /// Whether messages can take this transport here.
+    fn check_via(&self, via: Via) -> Result<(), VstpError> {
+        match (self, via) {
+            (Self::Tcp(_), Via::Udp) => Err(VstpError::TransportUnavailable(Transport::Udp)),
+            (Self::Udp(_), Via::Tcp) => Err(VstpError::TransportUnavailable(Transport::Tcp)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn send(&mut self, frame: &Frame, via: Via) -> Result<(), VstpError> {
+        self.check_via(via)?;
         match self {
             Self::Tcp(client) => client.send(frame),
             Self::Udp(link) => link.send(frame),
+            Self::Auto(link) => link.client.send(frame, via),
         }
     }
 
@@ -47,35 +71,50 @@ impl Link {
         match self {
             Self::Tcp(client) => client.send_data(payload),
             Self::Udp(link) => link.send(&Frame::data(payload)),
+            Self::Auto(link) => link.client.send(&Frame::data(payload), Via::Auto),
         }
     }
 
-    pub(super) fn send_with_ack(&mut self, frame: Frame) -> Result<(), VstpError> {
+    pub(super) fn send_with_ack(&mut self, frame: Frame, via: Via) -> Result<(), VstpError> {
+        self.check_via(via)?;
         match self {
             Self::Tcp(client) => client.send_with_ack(frame),
             Self::Udp(link) => link.send_with_ack(frame),
+            Self::Auto(link) => link.send_with_ack(frame, via),
         }
     }
 
     /// Sends a frame that is to be answered.
-    pub(super) fn request(&mut self, frame: Frame) -> Result<Request, VstpError> {
+    pub(super) fn request(&mut self, frame: Frame, via: Via) -> Result<Request, VstpError> {
+        self.check_via(via)?;
         match self {
             Self::Tcp(client) => {
                 client.send(&frame)?;
                 Ok(Request {
                     until: client.call_deadline(),
-                    delivery: None,
+                    way: Way::Tcp,
                 })
             }
             Self::Udp(link) => link.request(frame),
+            Self::Auto(link) => Ok(Request {
+                until: None,
+                way: Way::Auto(link.request(frame, via)?),
+            }),
         }
     }
 
     /// The next message while a request waits; ERR is an error.
-    pub(super) fn answer(&mut self, request: &Request) -> Result<Frame, VstpError> {
+    pub(super) fn answer(&mut self, request: &mut Request) -> Result<Frame, VstpError> {
+        let delivery = match &mut request.way {
+            // It gets no messages but the answer; the others are kept for `receive`.
+            Way::Auto(call) => return call.wait(),
+            Way::Udp(delivery) => Some(&*delivery),
+            Way::Tcp => None,
+        };
         match self {
             Self::Tcp(client) => in_session(client.recv_until(request.until)?),
-            Self::Udp(link) => link.receive(request.delivery.as_ref(), request.until),
+            Self::Udp(link) => link.receive(delivery, request.until),
+            Self::Auto(link) => link.receive(request.until),
         }
     }
 
@@ -85,6 +124,7 @@ impl Link {
             // It knows its read timeout itself.
             Self::Tcp(_) => None,
             Self::Udp(link) => link.timeout.and_then(clock::after),
+            Self::Auto(link) => link.receive_deadline(),
         }
     }
 
@@ -93,6 +133,7 @@ impl Link {
         match self {
             Self::Tcp(client) => in_session(client.recv()?),
             Self::Udp(link) => link.receive(None, until),
+            Self::Auto(link) => link.receive(until),
         }
     }
 
@@ -105,6 +146,7 @@ impl Link {
                 }
             }
             Self::Udp(link) => link.timeout = timeout,
+            Self::Auto(link) => link.timeout = timeout,
         }
     }
 
@@ -115,6 +157,7 @@ impl Link {
                 link.client.close();
                 Ok(())
             }
+            Self::Auto(link) => link.client.close(),
         }
     }
 }
@@ -176,7 +219,7 @@ impl UdpLink {
         let until = clock::after(self.timeout.unwrap_or(CALL_TIMEOUT));
         Ok(Request {
             until,
-            delivery: Some(self.start_send(frame)?),
+            way: Way::Udp(self.start_send(frame)?),
         })
     }
 

@@ -7,7 +7,11 @@
 //!
 //! Over UDP ([`VstpServer::bind_udp`], [`VstpClient::connect_udp`]) everything is in plaintext: everybody
 //! on the way can read and change the messages. Use it where that does not matter.
+//!
+//! Over both ([`VstpServer::bind_auto`], [`VstpClient::connect_auto`]) each message takes the transport that
+//! its sender names, or the better one. Beside TLS, UDP is used only if the settings allow it in plaintext.
 
+mod auto;
 mod client;
 mod connect;
 mod handle;

@@ -4,12 +4,15 @@
 
 mod answers;
 mod basics;
+mod dual;
+mod dual_switch;
 mod idle;
 mod limits;
 mod openssl;
 mod relay;
 mod shutdown;
 mod stream_faults;
+mod stream_relay;
 mod tls_faults;
 mod tls_peer;
 mod udp_basics;

@@ -4,7 +4,9 @@ use super::super::handle::{ServerHandle, ShutdownReport};
 use super::super::stats::ServerStats;
 use super::super::udp::UdpServerHandle;
 use crate::error::VstpError;
+use crate::net::clock;
 use crate::net::udp::UdpStats;
+use crossbeam_channel::bounded;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -54,8 +56,8 @@ impl DualServerHandle {
         }
     }
 
-    /// Lets handlers finish, says goodbye to all clients on both transports at once, and cuts off what is left
-    /// after `grace`. The report counts a client of both twice.
+    /// Lets handlers finish, says goodbye to all clients, first on UDP and then on TCP, and cuts off what is
+    /// left after `grace`. The report counts a client of both twice.
     ///
     /// A second call waits for the first and returns the same report. From inside a handler it only begins
     /// the shutdown, and the report is empty.
@@ -76,12 +78,21 @@ impl DualServerHandle {
             }
             return ShutdownReport::default();
         }
-        let tcp = self.tcp.clone();
-        let beside = spawn(move || tcp.shutdown(grace));
-        let mut report = udp.shutdown(grace);
+        let until = clock::after_or_far(grace);
+        let (done, is_done) = bounded::<()>(0);
+        let mine = udp.clone();
+        let beside = spawn(move || {
+            let report = mine.shutdown(grace);
+            drop(done);
+            report
+        });
+        // UDP first, since the end on TCP is the end of a client; but not at the expense of TCP.
+        let _ = is_done.recv_timeout(grace / 2);
+        let left = until.saturating_duration_since(clock::now());
+        let mut report = self.tcp.shutdown(left);
         let other = match beside {
             Ok(thread) => thread.join().unwrap_or_default(),
-            Err(_) => self.tcp.shutdown(grace),
+            Err(_) => udp.shutdown(left),
         };
         report.connections += other.connections;
         report.cut_off += other.cut_off;
