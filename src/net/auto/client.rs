@@ -11,7 +11,7 @@ use crate::net::addr::ToAddress;
 use crate::net::tcp::{ConnectionStats, VstpTcpClient};
 #[cfg(feature = "tls")]
 use crate::net::tls::TlsClientConfig;
-use crate::net::udp::UdpStats;
+use crate::net::udp::{UdpStats, VstpUdpClient};
 use crate::net::{clock, random};
 use crate::proto::auto::{AutoSwitch, Transport, Via};
 use crate::wire::Frame;
@@ -352,6 +352,20 @@ impl VstpAutoClient {
 
     // Ending.
 
+    /// Wakes everybody, and ends UDP.
+    fn stop(&self, close: impl FnOnce(&VstpUdpClient)) {
+        let mut state = self.inner.lock();
+        state.closing = true;
+        let udp = std::mem::replace(&mut state.udp, Udp::None(UdpStatus::Unreachable));
+        drop(state);
+        self.inner.wake_all();
+        match udp {
+            Udp::Open(half) => close(&half.client),
+            Udp::Opening(client, _) => client.close_now(),
+            Udp::None(_) => {}
+        }
+    }
+
     /// Ends the session: says goodbye on both transports, waits for the server's goodbye, closes the sockets.
     /// Messages that nobody received are dropped.
     ///
@@ -364,21 +378,14 @@ impl VstpAutoClient {
     pub fn close(self) -> Result<(), VstpError> {
         let inner = &self.inner;
         let until = clock::after(inner.config.tcp.close_timeout);
-        let mut state = inner.lock();
-        state.closing = true;
-        let udp = std::mem::replace(&mut state.udp, Udp::None(UdpStatus::Unreachable));
-        drop(state);
-        inner.wake_all();
-        match udp {
-            Udp::Open(half) => half.client.close(),
-            Udp::Opening(client, _) => client.close_now(),
-            Udp::None(_) => {}
-        }
+        self.stop(VstpUdpClient::close);
         let said = inner.tcp.say_bye(until);
         let mut state = inner.lock();
         loop {
             match &mut state.ended {
-                Some(Ended::Clean | Ended::By(ClosedBy::Local, None)) => return said,
+                // Both have said goodbye; what was in the middle of it when the socket closed is no error.
+                Some(Ended::Clean) => return Ok(()),
+                Some(Ended::By(ClosedBy::Local, None)) => return said,
                 Some(Ended::By(by, error)) => {
                     return Err(error.take().unwrap_or(VstpError::ConnectionClosed(*by)));
                 }
@@ -393,16 +400,7 @@ impl VstpAutoClient {
 impl Drop for VstpAutoClient {
     fn drop(&mut self) {
         let inner = &self.inner;
-        let mut state = inner.lock();
-        state.closing = true;
-        let udp = std::mem::replace(&mut state.udp, Udp::None(UdpStatus::Unreachable));
-        drop(state);
-        inner.wake_all();
-        match udp {
-            Udp::Open(half) => half.client.close_now(),
-            Udp::Opening(client, _) => client.close_now(),
-            Udp::None(_) => {}
-        }
+        self.stop(VstpUdpClient::close_now);
         inner.tcp.hang_up();
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
