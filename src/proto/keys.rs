@@ -37,6 +37,8 @@ pub const COOKIE: &str = "cookie";
 pub const ONCE: &str = "once";
 /// Bytes that the receiver can still take.
 pub const WINDOW: &str = "window";
+/// The feature of a TLS session whose keys may seal datagrams (spec 4.13).
+pub const SEALED_DATAGRAMS: &str = "sealed-datagrams";
 
 /// The value of a reserved key.
 ///
@@ -161,13 +163,13 @@ impl Features {
         )
     }
 
-    /// These and this one, which is known to be valid.
-    pub(crate) fn and(&self, name: &str) -> Self {
-        let mut names = self.0.clone();
-        if !self.contains(name) {
-            names.push(name.to_owned());
+    /// With this name, or without it.
+    pub(crate) fn switched(mut self, name: &str, on: bool) -> Self {
+        self.0.retain(|n| n != name);
+        if on {
+            self.0.push(name.to_owned());
         }
-        Self(names)
+        self
     }
 
     /// Whether there is none.

@@ -132,6 +132,7 @@ impl VstpTcpServer {
         tls: Option<TlsServerConfig>,
         mut config: ServerConfig,
     ) -> Result<Self, VstpError> {
+        config.tcp.sealed_datagrams = config.sealed_sessions.is_some();
         config.tcp.memory = Some(Arc::new(MemoryBudget::new(config.max_receive_memory)));
         let local_addr = acceptor.local_addr().map_err(VstpError::Io)?;
         let acceptor = Arc::new(acceptor);
@@ -487,5 +488,6 @@ fn shake_hands(context: &Context, stream: Arc<TcpStream>) -> Result<VstpTcpConne
     let config = &context.config.tcp;
     establish::set_options(SockRef::from(&*stream), config).map_err(VstpError::Io)?;
     let tls = context.tls.as_ref().map(TlsSession::server).transpose()?;
-    establish::server(stream, tls, config)
+    let sealed = context.config.sealed_sessions.as_ref();
+    establish::server(stream, tls, config, |keys| sealed?.offer(keys))
 }

@@ -414,7 +414,7 @@ impl Drop for VstpAutoClient {
 /// The settings, checked, with what this client can do in HELLO.
 fn offering(mut config: AutoConfig) -> Result<AutoConfig, VstpError> {
     config.validate()?;
-    config.tcp.features = config.tcp.features.and(FEATURE);
+    config.tcp.features = config.tcp.features.switched(FEATURE, true);
     // Without HELLO there is no session that UDP could belong to.
     config.tcp.hello = true;
     Ok(config)

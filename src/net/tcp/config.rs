@@ -46,6 +46,8 @@ pub struct TcpConfig {
     pub(crate) require_hello: bool,
     pub(crate) features: Features,
     pub(crate) auth_token: Option<AuthToken>,
+    /// Whether datagrams may be sealed with keys of the TLS session.
+    pub(crate) sealed_datagrams: bool,
     /// What the connections of a server share.
     pub(crate) memory: Option<Arc<MemoryBudget>>,
 }
@@ -73,6 +75,7 @@ impl Default for TcpConfig {
             require_hello: false,
             features: Features::default(),
             auth_token: None,
+            sealed_datagrams: false,
             memory: None,
         }
     }
@@ -220,6 +223,16 @@ impl TcpConfig {
     #[must_use]
     pub fn auth_token(mut self, token: Option<Vec<u8>>) -> Self {
         self.auth_token = token.map(Into::into);
+        self
+    }
+
+    /// Client: asks the server for keys of sealed datagrams, over TLS only; see
+    /// [`VstpUdpClient::connect_sealed`](crate::VstpUdpClient::connect_sealed). Default: no. A server is told
+    /// by [`ServerConfig::sealed_sessions`](crate::serve::ServerConfig::sealed_sessions).
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn sealed_datagrams(mut self, on: bool) -> Self {
+        self.sealed_datagrams = on;
         self
     }
 

@@ -10,7 +10,10 @@ use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::net::socket::Transport;
 use crate::net::stream::{self, ReadHalf, WriteHalf};
 use crate::net::tls::{PeerInfo, TlsSession};
+use crate::net::udp::Offer;
 use crate::net::{clock, random};
+use crate::proto::datagram::SealedKeys;
+use crate::proto::keys::SEALED_DATAGRAMS;
 use crate::proto::session::{Security, Session, SessionConfig};
 use crate::wire::Trailer;
 use socket2::SockRef;
@@ -38,7 +41,8 @@ pub(crate) fn client(
     until: Option<Instant>,
 ) -> Result<VstpTcpConnection, VstpError> {
     let security = security(tls.as_ref());
-    let session = Session::client(session_config(config), security);
+    let settings = session_config(config, tls.as_ref());
+    let session = Session::client(settings, security);
     let keeper = config
         .keepalive_interval
         .map(Keeper::start)
@@ -62,6 +66,9 @@ pub(crate) fn client(
             }
         }
     }
+    if let Some(session) = sealed_session(&shared) {
+        shared.set_sealed_keys(reader.sealed_keys(session)?);
+    }
     Ok(VstpTcpConnection::new(
         reader,
         shared,
@@ -71,17 +78,29 @@ pub(crate) fn client(
 }
 
 /// The server's part: returns when WELCOME has been sent, or with the first frame of a plaintext
-/// session without HELLO.
+/// session without HELLO. `offer` gets the keys of sealed datagrams before the client hears that it may
+/// use them; what it returns lives as long as the connection.
 pub(crate) fn server(
     stream: Arc<TcpStream>,
     tls: Option<TlsSession>,
     config: &TcpConfig,
+    offer: impl FnOnce(SealedKeys) -> Option<Offer>,
 ) -> Result<VstpTcpConnection, VstpError> {
     let until = clock::after(config.handshake_timeout);
     let session_id = random::session_id();
-    let session = Session::server(session_config(config), security(tls.as_ref()), session_id);
+    let security = security(tls.as_ref());
+    let settings = session_config(config, tls.as_ref());
+    let may_seal = settings.features.contains(SEALED_DATAGRAMS);
+    let session = Session::server(settings, security, session_id);
     let (mut reader, shared) = open(stream, tls, session, config, until)?;
+    let keys = may_seal
+        .then(|| reader.sealed_keys(session_id))
+        .transpose()?;
+    let offer = keys.flatten().and_then(offer);
     await_session(&mut reader, until)?;
+    if let (Some(offer), Some(_)) = (offer, sealed_session(&shared)) {
+        shared.keep(offer);
+    }
     Ok(VstpTcpConnection::new(reader, shared, config.clone(), None))
 }
 
@@ -93,9 +112,18 @@ fn security(tls: Option<&TlsSession>) -> Security {
     }
 }
 
-fn session_config(config: &TcpConfig) -> SessionConfig {
+/// The number of the session, when both sides seal datagrams.
+fn sealed_session(shared: &Shared) -> Option<u128> {
+    let established = shared.established()?;
+    let is_agreed = established.features.contains(SEALED_DATAGRAMS);
+    is_agreed.then_some(established.session_id)
+}
+
+fn session_config(config: &TcpConfig, tls: Option<&TlsSession>) -> SessionConfig {
+    let can_seal = config.sealed_datagrams && tls.is_some_and(TlsSession::can_seal);
+    let features = config.features.clone();
     SessionConfig {
-        features: config.features.clone(),
+        features: features.switched(SEALED_DATAGRAMS, can_seal),
         max_frame_len: config.limits.max_frame_len,
         hello: config.hello,
         require_hello: config.require_hello,

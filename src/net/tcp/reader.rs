@@ -12,6 +12,7 @@ use crate::error::{ClosedBy, RemoteError, TimeoutKind, VstpError};
 use crate::net::clock;
 use crate::net::stream::{ReadHalf, ReadOutcome};
 use crate::proto::budget::TinyReads;
+use crate::proto::datagram::SealedKeys;
 use crate::proto::deadline::FrameDeadline;
 use crate::proto::session::{Closed, Event, Session, StreamEnd, error_frame};
 use crate::proto::{ErrorCode, StreamDecoder, Violation};
@@ -124,6 +125,11 @@ impl Reader {
             stalled_since: None,
             write_timeout: config.write_deadline.base,
         }
+    }
+
+    /// The keys of sealed datagrams that the TLS session gives, if it gives any.
+    pub(crate) fn sealed_keys(&self, session: u128) -> Result<Option<SealedKeys>, VstpError> {
+        self.half.sealed_keys(session)
     }
 
     /// The frame that [`Self::next`] found, or the one that was [lent](Self::lend).

@@ -13,6 +13,7 @@ mod error;
 mod info;
 mod pem;
 mod provider;
+mod sealed;
 mod server;
 mod session;
 mod verify;

@@ -5,11 +5,12 @@
 
 use super::config::UdpConfig;
 use super::core::{Core, Incoming};
+use super::sealed::Place;
 use super::socket::{RecvBuffer, Socket, TICK};
 use super::turn::Turn;
 use crate::error::{ClosedBy, VstpError};
 use crate::net::{clock, random};
-use crate::proto::datagram::{Endpoint, EndpointStats, Progress, Token};
+use crate::proto::datagram::{Endpoint, EndpointStats, Progress, SealId, SealedKeys, Token};
 use crate::wire::Frame;
 use crossbeam_channel::{Receiver, bounded};
 use std::net::SocketAddr;
@@ -439,6 +440,16 @@ impl Driver {
         self.lock().endpoint.stats().sessions
     }
 
+    /// Whether this session is open with this address, and sealed.
+    pub(crate) fn is_sealed(&self, with: SocketAddr, session: u128) -> bool {
+        let core = self.lock();
+        let is_it = core
+            .endpoint
+            .session(with)
+            .is_some_and(|(id, _)| id == session);
+        is_it && core.endpoint.is_sealed(with)
+    }
+
     /// Sends now what waits for company.
     pub(super) fn push(&self) {
         self.transmit();
@@ -471,6 +482,20 @@ impl Driver {
         self.socket.wake();
         // Waits for calls that are in the system; they have just been woken.
         self.socket.close();
+    }
+}
+
+impl Place for Driver {
+    fn is_open(&self) -> bool {
+        !self.lock().closed
+    }
+
+    fn offer(&self, keys: SealedKeys) -> bool {
+        self.lock().endpoint.offer_sealed(keys)
+    }
+
+    fn end(&self, id: SealId) {
+        self.with(|core| core.endpoint.end_sealed(clock::now(), id));
     }
 }
 

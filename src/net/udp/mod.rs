@@ -1,7 +1,7 @@
 //! UDP: sockets and threads around [`crate::proto::datagram`], which has the protocol.
 //!
-//! Datagrams are not encrypted: everybody on the way can read and change them. The CRC-32 finds
-//! accidents only.
+//! Datagrams are not encrypted, unless the session is [sealed](SealedSessions): everybody on the way can
+//! read and change them. The CRC-32 finds accidents only.
 //!
 //! | thread | how many | blocks on | is woken by | ends |
 //! |---|---|---|---|---|
@@ -13,7 +13,7 @@
 //! does. Both threads are joined when the socket is closed or dropped. No code of the application runs
 //! on them.
 //!
-//! Locks, in the order in which they may be taken: the turn to read (`turn`), the protocol (`core`). Neither is held
+//! Locks, in the order in which they may be taken: the registry of sealed sessions (`sealed`), the turn to read (`turn`), the protocol (`core`). Neither is held
 //! across a system call on the socket. Around the socket itself there is a lock that is written only to close it.
 
 mod client;
@@ -23,6 +23,7 @@ mod delivery;
 pub(crate) mod driver;
 pub(crate) mod in_session;
 pub(crate) mod running;
+mod sealed;
 mod session;
 mod socket;
 mod turn;
@@ -32,4 +33,6 @@ pub(crate) use client::first as resolve_first;
 pub use config::UdpConfig;
 pub use delivery::Delivery;
 pub use driver::UdpStats;
+pub(crate) use sealed::Offer;
+pub use sealed::SealedSessions;
 pub use session::UdpSession;

@@ -30,7 +30,12 @@ impl Running {
         if is_server && config.endpoint.answer_limit == AnswerLimit::Unlimited {
             config.endpoint.answer_limit = AnswerLimit::Times(3);
         }
+        let sealed = config.sealed_sessions.clone().filter(|_| is_server);
+        config.endpoint.sealed_only |= sealed.is_some() && !config.also_plaintext;
         let driver = Arc::new(Driver::new(addr, config)?);
+        if let Some(sealed) = sealed {
+            sealed.attach(&driver)?;
+        }
         let running = Self {
             driver,
             threads: Mutex::default(),

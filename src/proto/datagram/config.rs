@@ -1,5 +1,6 @@
 //! The limits and times of an endpoint, each with its default (spec 4.12).
 
+use super::seal;
 use crate::proto::keys::Features;
 use std::time::Duration;
 
@@ -63,6 +64,11 @@ pub struct EndpointConfig {
     pub max_reassembly_sessions: usize,
     /// Addresses without a session that are remembered. Default: 16,384.
     pub max_strangers: usize,
+    /// Whether only sealed datagrams are sent and taken. Default: no.
+    pub sealed_only: bool,
+    /// Datagrams that one side seals before it ends the session, 128 to 268,435,456; with datagrams over
+    /// 2,048 bytes never more than 8,388,608. Default: the most.
+    pub max_sealed_datagrams: u64,
 }
 
 impl Default for EndpointConfig {
@@ -89,6 +95,8 @@ impl Default for EndpointConfig {
             total_budget_len: 512 * 1024 * 1024,
             max_reassembly_sessions: 1000,
             max_strangers: 16 * 1024,
+            sealed_only: false,
+            max_sealed_datagrams: seal::MAX_SENT,
         }
     }
 }
@@ -124,6 +132,16 @@ pub(super) const ACK_EVERY: u32 = 16;
 pub(super) const COOKIES_PER_SECOND: u32 = 1000;
 
 impl EndpointConfig {
+    /// Datagrams that one key may protect here.
+    pub(super) fn seal_limit(&self) -> u64 {
+        let most = if self.max_datagram_len <= seal::SMALL_LEN {
+            seal::MAX_SENT
+        } else {
+            seal::MAX_SENT_LARGE
+        };
+        self.max_sealed_datagrams.min(most)
+    }
+
     /// The setting that makes no sense, and why.
     ///
     /// # Errors
@@ -155,6 +173,9 @@ impl EndpointConfig {
         if self.accept_sessions && (self.max_sessions == 0 || self.max_sessions_per_ip == 0) {
             return Err(("max_sessions", "zero would serve nobody"));
         }
+        if !(2 * seal::RESERVE..=seal::MAX_SENT).contains(&self.max_sealed_datagrams) {
+            return Err(("max_sealed_datagrams", "must be 128 to 268,435,456"));
+        }
         if self.max_strangers == 0 {
             return Err(("max_strangers", "must be one or more"));
         }
@@ -181,6 +202,9 @@ mod tests {
         assert_eq!(bad(|c| c.ping_interval = Duration::ZERO), "ping_interval");
         assert_eq!(bad(|c| c.retry_delay = Duration::MAX), "retry_delay");
         assert_eq!(bad(|c| c.max_strangers = 0), "max_strangers");
+        let spent = "max_sealed_datagrams";
+        assert_eq!(bad(|c| c.max_sealed_datagrams = 127), spent);
+        assert_eq!(bad(|c| c.max_sealed_datagrams = (1 << 28) + 1), spent);
         let mut zero = EndpointConfig {
             accept_sessions: true,
             ..EndpointConfig::default()

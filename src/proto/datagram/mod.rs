@@ -32,6 +32,7 @@ mod reassembly;
 mod received;
 mod reliable;
 mod rtt;
+mod seal;
 mod secret;
 mod sent;
 mod stats;
@@ -40,6 +41,10 @@ pub use config::{AnswerLimit, EndpointConfig, MAX_DATAGRAM_LEN};
 pub use endpoint::Endpoint;
 pub use ids::{IdHasher, IdMap};
 pub use parts::{Event, Failure, Progress, SendError, Token, Transmit};
+pub use seal::{
+    Direction, MAGIC as SEALED_MAGIC, OVERHEAD as SEALED_OVERHEAD, PacketKey, SealId, SealedKeys,
+    TAG_LEN,
+};
 pub use stats::{DropReason, EndpointStats};
 
 use crate::proto::keys::Features;

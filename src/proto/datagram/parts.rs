@@ -140,6 +140,9 @@ pub enum SendError {
     /// The session with this address is being closed.
     #[error("the session with this address is being closed")]
     Closing,
+    /// No sealed session with this address, and nothing else is sent here.
+    #[error("there is no sealed session with this address")]
+    NotSealed,
     /// A session with this address exists or is being opened.
     #[error("a session with this address exists already")]
     Connected,

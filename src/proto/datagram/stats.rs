@@ -32,11 +32,17 @@ pub enum DropReason {
     Calm,
     /// A custom frame type without a handler, or a frame type that means nothing here.
     Unhandled,
+    /// A plain frame where only sealed ones are taken.
+    Unsealed,
+    /// A sealed datagram that is not authentic.
+    Forged,
+    /// A sealed datagram that was there already, or is too old to know.
+    Replayed,
 }
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Malformed,
         Self::BadCrc,
         Self::BadSource,
@@ -51,6 +57,9 @@ impl DropReason {
         Self::QueueFull,
         Self::Calm,
         Self::Unhandled,
+        Self::Unsealed,
+        Self::Forged,
+        Self::Replayed,
     ];
 
     /// A word for it, as metrics use it.
@@ -71,6 +80,9 @@ impl DropReason {
             Self::QueueFull => "queue_full",
             Self::Calm => "calm",
             Self::Unhandled => "unhandled",
+            Self::Unsealed => "unsealed",
+            Self::Forged => "forged",
+            Self::Replayed => "replayed",
         }
     }
 }
@@ -103,6 +115,8 @@ pub struct EndpointStats {
     pub sessions_opened: u64,
     /// Sessions that ended.
     pub sessions_closed: u64,
+    /// Sealed sessions whose peer was found at another address.
+    pub sessions_moved: u64,
     /// Sets of fragments that were completed.
     pub sets_completed: u64,
     /// Sets of fragments that were given up: too old, or evicted.

@@ -114,7 +114,7 @@ impl VstpDualServer {
         bind_tcp: impl Fn(Address, ServerConfig) -> Result<VstpTcpServer, VstpError>,
     ) -> Result<Self, VstpError> {
         if has_udp {
-            config.server.tcp.features = config.server.tcp.features.and(FEATURE);
+            config.server.tcp.features = config.server.tcp.features.switched(FEATURE, true);
         }
         let mut tried = 0;
         loop {

@@ -35,6 +35,14 @@ impl UdpPeer {
         self.session
     }
 
+    /// Whether its session is one of [sealed datagrams](crate::net::udp::SealedSessions), and still open: then
+    /// [`session_id`](Self::session_id) is the number of its TLS session too.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        let is_it = |id| self.driver.is_sealed(self.addr, id);
+        self.session.is_some_and(is_it)
+    }
+
     /// Sends it a frame once, beside the handler's answer.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! What is remembered while sessions are being opened, on either side.
 
+use super::super::seal::Sealing;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,8 @@ pub(super) type Key = u64;
 #[derive(Debug)]
 pub(super) struct Connecting {
     pub(super) cookie: Option<(Vec<u8>, Instant)>,
+    /// Its keys, when it will be sealed: then it needs no cookie.
+    pub(super) sealing: Option<Box<Sealing>>,
     pub(super) wait: Duration,
     pub(super) next_at: Instant,
     pub(super) give_up_at: Option<Instant>,

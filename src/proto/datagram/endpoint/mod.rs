@@ -10,25 +10,30 @@
 //! ```
 
 mod connecting;
+mod drive;
 mod handshake;
+mod moving;
 mod receive;
+mod sealed;
 mod strangers;
 #[cfg(test)]
 mod tests;
 
 use super::config::{AnswerLimit, EndpointConfig};
-use super::emit::Envelope;
+use super::emit::{Envelope, Proof};
 use super::fields;
 use super::fragment::{Cut, Inner};
-use super::parts::{Event, Failure, Progress, SendError, Token, Transmit};
-use super::peer::{Fate, Link, Peer, Shared};
+use super::parts::{Event, Failure, Progress, SendError, Token};
+use super::peer::{Link, Peer};
 use super::reassembly::Totals;
 use super::reliable::{Message, Outgoing, Set};
+use super::seal::{OVERHEAD, SealId};
 use super::secret::Secret;
 use super::stats::EndpointStats;
 use crate::proto::keys::Features;
 use crate::wire::{Flags, Frame, FrameRef, FrameType, Limits};
 use connecting::{Connecting, CookieRate, Key};
+use sealed::Owner;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -47,6 +52,12 @@ pub struct Endpoint {
     sessions: HashMap<SocketAddr, usize>,
     /// The session that was looked for last: traffic comes in runs.
     recent: Option<(SocketAddr, usize)>,
+    /// Where sealed sessions were before they moved: what is sent there goes to where they are.
+    former: HashMap<SocketAddr, usize>,
+    /// Whose a sealed datagram is.
+    sealed: HashMap<SealId, Owner>,
+    /// Where sealed datagrams are opened.
+    opened: Vec<u8>,
     strangers: HashMap<SocketAddr, usize>,
     /// Strangers in the order in which they came, some of whom are gone.
     stranger_order: VecDeque<(usize, SocketAddr)>,
@@ -86,6 +97,9 @@ impl Endpoint {
             free: Vec::new(),
             sessions: HashMap::new(),
             recent: None,
+            former: HashMap::new(),
+            sealed: HashMap::new(),
+            opened: Vec::new(),
             strangers: HashMap::new(),
             stranger_order: VecDeque::new(),
             connecting: BTreeMap::new(),
@@ -216,8 +230,7 @@ impl Endpoint {
         check(frame)?;
         let len = envelope.message_len(frame, &limits)?;
         let limit = self.config.answer_limit;
-        let max_len = self.config.max_datagram_len;
-        if len <= max_len {
+        if len <= self.max_datagram_len(index) {
             let Some(peer) = self.peer_mut(index) else {
                 return Ok(());
             };
@@ -254,8 +267,15 @@ impl Endpoint {
         }
         for place in 0..cut.total {
             let mut datagram = Vec::new();
-            let sid = envelope.sid.as_ref();
-            super::emit::fragment(&mut inner, &cut, (number, place), false, sid, &mut datagram);
+            let number = (number, place);
+            super::emit::fragment(
+                &mut inner,
+                &cut,
+                number,
+                false,
+                &envelope.proof,
+                &mut datagram,
+            );
             peer.push(datagram);
         }
         self.next_frag_id += 1;
@@ -283,11 +303,11 @@ impl Endpoint {
         check(frame.as_ref())?;
         let len = envelope.message_len(frame.as_ref(), &limits)?;
         let msg_id = envelope.msg_id;
-        let is_stranger = envelope.sid.is_none();
+        let is_stranger = !envelope.proof.is_session();
         if is_stranger && self.config.answer_limit == AnswerLimit::SessionsOnly {
             return Err(SendError::AnswerLimit);
         }
-        let outgoing = if len <= self.config.max_datagram_len {
+        let outgoing = if len <= self.max_datagram_len(index) {
             Outgoing::Message(Message::new(frame, self.config.use_crc, len))
         } else {
             let head = FrameRef {
@@ -333,27 +353,39 @@ impl Endpoint {
         envelope: &Envelope,
         limits: &Limits,
     ) -> Result<(Vec<u8>, Cut), SendError> {
-        let limit = self.config.max_datagram_len;
+        let sealed = if envelope.proof == Proof::Sealed {
+            OVERHEAD
+        } else {
+            0
+        };
+        let limit = self.config.max_datagram_len - sealed;
         let mut head = Vec::new();
         envelope.inner_head(frame, limits, &mut head)?;
         let size = head.len() + frame.payload.len() + 4;
         if !self.config.allow_frag {
             return Err(SendError::FragmentsOff { size, limit });
         }
-        let sid_len = envelope.sid.map_or(0, |sid| sid.len());
-        let cut = Cut::new(size, self.next_frag_id, limit, sid_len);
+        let cut = Cut::new(size, self.next_frag_id, limit, &envelope.proof);
         Ok((head, cut.ok_or(SendError::TooManyFragments { size })?))
     }
 
     fn peer_for(&mut self, now: Instant, to: SocketAddr) -> Result<usize, SendError> {
-        match self.session_with(to) {
+        match self.session_with(to).or(self.former.get(&to).copied()) {
             // Not without a session instead: whoever opened one relies on what it gives.
             Some(index) if self.peer(index).is_some_and(Peer::is_closing) => {
                 Err(SendError::Closing)
             }
             Some(index) => Ok(index),
+            None if self.config.sealed_only => Err(SendError::NotSealed),
             None => Ok(self.stranger(now, to)),
         }
+    }
+
+    /// Bytes of a plain datagram to this peer at the most.
+    fn max_datagram_len(&self, index: usize) -> usize {
+        let max = self.config.max_datagram_len;
+        let peer = self.peer(index);
+        peer.map_or(max, |peer| peer.max_datagram_len(&self.config))
     }
 
     fn envelope(&self, index: usize, wants_ack: bool) -> (Envelope, Limits) {
@@ -368,7 +400,7 @@ impl Endpoint {
             msg_id: self.next_msg_id,
             wants_ack,
             use_crc: self.config.use_crc,
-            sid: link.map(|link| link.sid),
+            proof: link.map_or(Proof::None, |link| link.proof),
         };
         (envelope, limits)
     }
@@ -391,14 +423,21 @@ impl Endpoint {
     /// The smoothed round-trip time to an address, once something was acknowledged.
     #[must_use]
     pub fn round_trip_time(&self, with: SocketAddr) -> Option<Duration> {
-        let index = self.sessions.get(&with).or(self.strangers.get(&with))?;
-        self.peer(*index)?.sends()?.smoothed_rtt()
+        let index = self.session_at(with);
+        let index = index.or(self.strangers.get(&with).copied())?;
+        self.peer(index)?.sends()?.smoothed_rtt()
+    }
+
+    /// The session of an address, also of one that it has moved away from.
+    fn session_at(&self, addr: SocketAddr) -> Option<usize> {
+        let here = self.sessions.get(&addr);
+        here.or_else(|| self.former.get(&addr)).copied()
     }
 
     /// The number and the features of the session with an address.
     #[must_use]
     pub fn session(&self, with: SocketAddr) -> Option<(u128, &Features)> {
-        let link: &Link = self.peer(*self.sessions.get(&with)?)?.link.as_ref()?;
+        let link: &Link = self.peer(self.session_at(with)?)?.link.as_ref()?;
         Some((link.id, &link.features))
     }
 
@@ -415,7 +454,7 @@ impl Endpoint {
     pub fn close(&mut self, now: Instant, with: SocketAddr) {
         let now = self.clamp(now);
         self.connect_failed(with, Failure::Local);
-        if let Some(&index) = self.sessions.get(&with) {
+        if let Some(index) = self.session_at(with) {
             if let Some(peer) = self.peer_mut(index).filter(|peer| !peer.is_closing()) {
                 peer.close(now);
             }
@@ -461,131 +500,6 @@ impl Endpoint {
     #[must_use]
     pub const fn config(&self) -> &EndpointConfig {
         &self.config
-    }
-
-    // What the shell drives.
-
-    /// What happened, for each once; call it until `None`.
-    pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
-    }
-
-    /// Fills `out` with up to `max_segments` datagrams for one destination; call it until `None`.
-    ///
-    /// All have the same length, the last may be shorter: the form that segmentation offload takes.
-    pub fn poll_transmit(
-        &mut self,
-        now: Instant,
-        max_segments: usize,
-        out: &mut Vec<u8>,
-    ) -> Option<Transmit> {
-        let now = self.clamp(now);
-        out.clear();
-        if let Some((to, datagram)) = self.stray.pop_front() {
-            out.extend_from_slice(&datagram);
-            self.stats.datagrams_sent += 1;
-            self.stats.bytes_sent += datagram.len() as u64;
-            return Some(Transmit {
-                to,
-                segment_len: datagram.len(),
-            });
-        }
-        while let Some(&index) = self.active.front() {
-            let mut shared = Shared {
-                config: &self.config,
-                totals: &mut self.totals,
-                stats: &mut self.stats,
-            };
-            if let Some(peer) = self.peers.get_mut(index).and_then(Option::as_deref_mut) {
-                let to = peer.addr;
-                let polled = peer.poll_transmit(now, max_segments, out, &mut shared);
-                if let Some((segment_len, true)) = polled {
-                    // The next call is another peer's turn.
-                    self.active.rotate_left(1);
-                    return Some(Transmit { to, segment_len });
-                }
-                peer.is_active = false;
-                if let Some((segment_len, false)) = polled {
-                    self.active.pop_front();
-                    self.schedule(now, index);
-                    return Some(Transmit { to, segment_len });
-                }
-            }
-            self.active.pop_front();
-            self.schedule(now, index);
-        }
-        None
-    }
-
-    /// Whether [`Self::poll_transmit`] has nothing more.
-    #[must_use]
-    pub fn is_drained(&self) -> bool {
-        self.stray.is_empty() && self.active.is_empty()
-    }
-
-    fn schedule(&mut self, now: Instant, index: usize) {
-        let peer = self.peers.get_mut(index).and_then(Option::as_deref_mut);
-        let Some(peer) = peer else {
-            return;
-        };
-        let Some(at) = peer.deadline(now) else {
-            return;
-        };
-        if peer.scheduled.is_none_or(|scheduled| at < scheduled) {
-            peer.scheduled = Some(at);
-            self.timers.push(Reverse((at, index)));
-            // A flood of strangers, each forgotten for the next, leaves a timer of each behind.
-            if self.timers.len() > 4 * self.peers.len() + 64 {
-                let peers = &self.peers;
-                self.timers.retain(|Reverse((at, index))| {
-                    let peer = peers.get(*index).and_then(Option::as_deref);
-                    peer.is_some_and(|peer| peer.scheduled == Some(*at))
-                });
-            }
-        }
-    }
-
-    /// When [`Self::handle_timeout`] is to be called; later is allowed, earlier does no harm.
-    #[must_use]
-    pub fn next_timeout(&self) -> Option<Instant> {
-        let peers = self.timers.peek().map(|Reverse((at, _))| *at);
-        peers.into_iter().chain(self.connecting_deadline()).min()
-    }
-
-    /// Does what is due: resends, gives up, says HELLO, PING and BYE, forgets.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        let now = self.clamp(now);
-        self.connecting_timeout(now);
-        while let Some(Reverse((at, index))) = self.timers.peek().copied() {
-            if at > now {
-                break;
-            }
-            self.timers.pop();
-            let peer = self.peers.get_mut(index).and_then(Option::as_deref_mut);
-            let Some(peer) = peer else {
-                continue;
-            };
-            if peer.scheduled.is_some_and(|scheduled| scheduled <= at) {
-                peer.scheduled = None;
-            }
-            let mut shared = Shared {
-                config: &self.config,
-                totals: &mut self.totals,
-                stats: &mut self.stats,
-            };
-            let fate = peer.handle_timeout(now, &mut shared);
-            let addr = peer.addr;
-            self.collect(index);
-            self.note_reassembly(index);
-            match fate {
-                Fate::Stays => self.mark_active(index),
-                Fate::Ended(by) => self.end_session(index, by),
-                Fate::Forgotten => {
-                    self.strangers.remove(&addr);
-                    self.remove_peer(index, Failure::TimedOut);
-                }
-            }
-        }
     }
 }
 

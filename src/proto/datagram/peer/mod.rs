@@ -9,12 +9,13 @@ use super::config::{
     AnswerLimit, EndpointConfig, MAX_FRAGMENT_COUNT, MAX_SETS_PER_SESSION, MAX_SETS_PER_STRANGER,
     MAX_STRANGER_FRAGMENT_COUNT, SET_LIFE, STRANGER_LIFE,
 };
-use super::emit::{Control, Sid};
+use super::emit::{Control, Proof};
 use super::fields::Fields;
 use super::parts::Failure;
 use super::reassembly::Reassembly;
 use super::received::Received;
 use super::reliable::Reliable;
+use super::seal::OVERHEAD;
 use super::stats::DropReason;
 use crate::proto::budget::Budget;
 use crate::proto::code::ErrorCode;
@@ -26,9 +27,11 @@ use std::time::{Duration, Instant};
 
 mod messages;
 mod parts;
+mod path;
 mod sending;
 
-pub(crate) use parts::{Fate, Link, Shared};
+pub(crate) use parts::{Fate, Link, Sealed, Shared};
+pub(crate) use path::Path;
 
 /// BYE is sent so often at the most.
 const MAX_BYE_COUNT: u32 = 3;
@@ -48,6 +51,8 @@ pub(crate) struct Peer {
     pub addr: SocketAddr,
     /// Its session; a stranger has none.
     pub link: Option<Link>,
+    /// Its keys and its path, when the session is sealed.
+    pub sealed: Option<Box<Sealed>>,
     reliable: Option<Box<Reliable>>,
     received: Received,
     reassembly: Reassembly,
@@ -104,6 +109,7 @@ impl Peer {
                 .then(|| now.checked_add(config.ping_interval))
                 .flatten(),
             link,
+            sealed: None,
             reliable: None,
             received,
             reassembly: Reassembly::new(bounds, (life, is_session), config.max_frame_len),
@@ -123,8 +129,8 @@ impl Peer {
 
     /// The session's proof.
     #[must_use]
-    pub(crate) fn sid(&self) -> Option<Sid> {
-        self.link.as_ref().map(|link| link.sid)
+    pub(crate) fn proof(&self) -> Proof {
+        self.link.as_ref().map_or(Proof::None, |link| link.proof)
     }
 
     /// Sends for acknowledgement; made at the first use.
@@ -134,9 +140,9 @@ impl Peer {
         jitter: impl FnOnce() -> u64,
         now: Instant,
     ) -> &mut Reliable {
-        let sid = self.sid();
+        let proof = self.proof();
         self.reliable
-            .get_or_insert_with(|| Box::new(Reliable::new(config, sid, jitter(), now)))
+            .get_or_insert_with(|| Box::new(Reliable::new(config, proof, jitter(), now)))
     }
 
     /// Sends for acknowledgement, if there were any.
@@ -173,6 +179,18 @@ impl Peer {
         self.closing.is_some()
     }
 
+    /// Bytes of a plain datagram to it at the most.
+    #[must_use]
+    pub(crate) fn max_datagram_len(&self, config: &EndpointConfig) -> usize {
+        config.max_datagram_len - self.sealed.as_ref().map_or(0, |_| OVERHEAD)
+    }
+
+    /// Whether its keys may seal no more than goodbye.
+    #[must_use]
+    pub(crate) fn is_spent(&self) -> bool {
+        self.sealed.as_ref().is_some_and(|s| s.sealing.is_spent())
+    }
+
     /// Queues a datagram.
     pub(crate) fn push(&mut self, datagram: Vec<u8>) {
         self.outbox.push_back(datagram);
@@ -200,10 +218,9 @@ impl Peer {
     pub(crate) fn on_ping(&mut self, now: Instant, payload: &[u8]) -> Result<(), DropReason> {
         self.control.take(now).map_err(|_| DropReason::Calm)?;
         let mut pong = Vec::new();
-        let sid = self.sid();
         let control = Control {
             typ: FrameType::Pong,
-            sid: sid.as_ref(),
+            proof: self.proof(),
             payload,
         };
         control.write(&mut pong, |_| ());
@@ -275,7 +292,7 @@ impl Peer {
     }
 
     fn say_bye(&mut self, now: Instant) {
-        let sid = self.sid();
+        let proof = self.proof();
         let wait = self.sends().and_then(Reliable::smoothed_rtt);
         let wait = wait.map_or(Duration::from_secs(1), |rtt| {
             (rtt * 2).max(Duration::from_millis(200))
@@ -284,16 +301,15 @@ impl Peer {
             closing.sent += 1;
             closing.next_at = now + wait;
             let mut bye = Vec::new();
-            Control::new(FrameType::Bye, sid.as_ref()).write(&mut bye, |_| ());
+            Control::new(FrameType::Bye, proof).write(&mut bye, |_| ());
             self.outbox.push_back(bye);
         }
     }
 
     /// Queues BYE as an answer to the peer's, or ERR.
     pub(crate) fn push_control(&mut self, typ: FrameType, code: Option<ErrorCode>) {
-        let sid = self.sid();
         let mut out = Vec::new();
-        Control::new(typ, sid.as_ref()).write(&mut out, |writer| {
+        Control::new(typ, self.proof()).write(&mut out, |writer| {
             if let Some(code) = code {
                 writer.header(keys::CODE, code.as_str().as_bytes());
             }
@@ -313,7 +329,9 @@ impl Peer {
             .flatten();
         let bye = self.closing.as_ref().map(|closing| closing.next_at);
         let sends = self.sends().and_then(|sends| sends.deadline(now));
+        let path = self.sealed.as_ref().and_then(|s| s.path.deadline());
         [
+            path,
             self.reassembly.deadline(),
             sends,
             self.silent_at,
