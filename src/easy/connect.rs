@@ -94,9 +94,8 @@ impl VstpClient {
         Ok(Self::new(Link::Udp(Box::new(link))))
     }
 
-    /// Connects over TCP with TLS 1.3, as [`connect_tcp`](Self::connect_tcp) does, and over UDP where that is
-    /// allowed: datagrams are in plaintext, so with these settings everything takes TCP. See
-    /// [`plaintext_udp`](AutoConfig::plaintext_udp).
+    /// Connects over TCP with TLS 1.3, as [`connect_tcp`](Self::connect_tcp) does, and over UDP with datagrams that
+    /// are sealed with keys of the TLS session.
     ///
     /// # Blocking
     /// As [`VstpAutoClient::connect_auto`].
@@ -104,6 +103,23 @@ impl VstpClient {
     /// # Errors
     /// As [`connect_tcp`](Self::connect_tcp). Without UDP it is no error:
     /// [`transports`](VstpAutoClient::transports) tells.
+    ///
+    /// # Example
+    /// ```
+    /// use vstp::easy::{VstpClient, VstpServer};
+    /// use vstp::proto::auto::Via;
+    /// let server = VstpServer::bind_auto("127.0.0.1:0")?;
+    /// let addr = server.local_addr();
+    /// let handle = server.spawn(|numbers: Vec<i64>| Ok::<i64, String>(numbers.iter().sum()))?;
+    ///
+    /// let mut client = VstpClient::connect_auto(addr)?;
+    /// let by_either: i64 = client.call(&[1, 2, 3])?;
+    /// let by_udp: i64 = client.call_via(&[1, 2, 3], Via::Udp)?;
+    /// assert_eq!((by_either, by_udp), (6, 6));
+    /// client.close()?;
+    /// handle.shutdown(std::time::Duration::from_secs(1));
+    /// # Ok::<(), vstp::VstpError>(())
+    /// ```
     pub fn connect_auto(addr: impl ToAddress) -> Result<Self, VstpError> {
         let addr = addr.to_address()?;
         let tls = trust(&addr)?;
@@ -117,28 +133,6 @@ impl VstpClient {
     ///
     /// # Errors
     /// As there, and `Config`.
-    ///
-    /// # Example
-    /// ```
-    /// use vstp::easy::{VstpClient, VstpServer};
-    /// use vstp::net::auto::AutoConfig;
-    /// use vstp::net::tls::dev;
-    /// use vstp::proto::auto::Via;
-    /// use vstp::serve::DualConfig;
-    /// let config = DualConfig::default().plaintext_udp(true);
-    /// let server = VstpServer::bind_auto_with("127.0.0.1:0", dev::server()?, config)?;
-    /// let addr = server.local_addr();
-    /// let handle = server.spawn(|numbers: Vec<i64>| Ok::<i64, String>(numbers.iter().sum()))?;
-    ///
-    /// let config = AutoConfig::default().plaintext_udp(true);
-    /// let mut client = VstpClient::connect_auto_with(addr, &dev::client()?, config)?;
-    /// let by_either: i64 = client.call(&[1, 2, 3])?;
-    /// let by_udp: i64 = client.call_via(&[1, 2, 3], Via::Udp)?;
-    /// assert_eq!((by_either, by_udp), (6, 6));
-    /// client.close()?;
-    /// handle.shutdown(std::time::Duration::from_secs(1));
-    /// # Ok::<(), vstp::VstpError>(())
-    /// ```
     pub fn connect_auto_with(
         addr: impl ToAddress,
         tls: &TlsClientConfig,

@@ -101,7 +101,7 @@ impl ServerHandle {
         match &self.handle {
             Handle::Tcp(_) => None,
             Handle::Udp(handle) => Some(handle),
-            Handle::Dual(handle) => handle.udp(),
+            Handle::Dual(handle) => Some(handle.udp()),
         }
     }
 }

@@ -9,7 +9,7 @@
 //! on the way can read and change the messages. Use it where that does not matter.
 //!
 //! Over both ([`VstpServer::bind_auto`], [`VstpClient::connect_auto`]) each message takes the transport that
-//! its sender names, or the better one. Beside TLS, UDP is used only if the settings allow it in plaintext.
+//! its sender names, or the better one; both are encrypted.
 
 mod auto;
 mod client;

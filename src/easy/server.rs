@@ -106,8 +106,7 @@ impl VstpServer {
     }
 
     /// Listens on TCP and UDP at one port of a loopback address, with the certificate for development. Datagrams
-    /// are in plaintext, so with these settings there is no UDP; see
-    /// [`plaintext_udp`](DualConfig::plaintext_udp).
+    /// are sealed with keys of the clients' TLS sessions.
     ///
     /// # Errors
     /// As [`bind_tcp`](Self::bind_tcp).

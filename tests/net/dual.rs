@@ -12,15 +12,16 @@ use vstp::easy::{VstpClient, VstpServer};
 use vstp::error::TimeoutKind;
 use vstp::net::auto::{AutoConfig, UdpStatus};
 use vstp::net::clock;
+use vstp::net::tcp::TcpConfig;
 use vstp::net::udp::UdpConfig;
 use vstp::proto::ErrorCode;
 use vstp::proto::auto::{Transport, Via};
 use vstp::proto::datagram::SendError;
 use vstp::proto::once::Once;
-use vstp::serve::{DualConfig, DualPeer, DualServerHandle};
+use vstp::serve::{DualConfig, DualPeer, DualServerHandle, ServerConfig, Session, UdpPeer};
 use vstp::{
     Flags, Frame, FrameType, VstpAutoClient, VstpDualServer, VstpError, VstpTcpClient,
-    VstpTcpServer, VstpUdpClient,
+    VstpTcpServer, VstpUdpClient, VstpUdpServer,
 };
 
 const LOCAL: &str = "127.0.0.1:0";
@@ -59,7 +60,7 @@ fn one_port_one_handler_one_handle() {
     let handle = serve();
     let addr = handle.local_addr();
     assert_eq!(handle.tcp().local_addr(), addr);
-    assert_eq!(handle.udp().unwrap().local_addr(), addr);
+    assert_eq!(handle.udp().local_addr(), addr);
 
     let mut tcp = VstpTcpClient::connect_plain_with(addr, config()).unwrap();
     tcp.send(&Frame::data("a")).unwrap();
@@ -70,7 +71,7 @@ fn one_port_one_handler_one_handle() {
 
     let stats = handle.stats();
     assert_eq!(stats.tcp.frames_in, 1);
-    assert_eq!(stats.udp.unwrap().protocol.messages_received, 1);
+    assert_eq!(stats.udp.protocol.messages_received, 1);
     handle.shutdown(LONG);
     handle.wait().unwrap();
     // Both are free again.
@@ -195,8 +196,40 @@ fn connecting_does_not_wait_long_for_udp() {
         .udp_addr(Some(silent.local_addr().unwrap()))
         .udp_wait(Duration::ZERO);
     let client = VstpAutoClient::connect_auto_plain_with(handle.local_addr(), config).unwrap();
-    assert_eq!(client.transports().udp_status, UdpStatus::Opening);
+    assert_eq!(client.transports().udp_status, UdpStatus::Unreachable);
     // Closing does not wait for the attempt.
+    client.close().unwrap();
+    handle.shutdown(LONG);
+}
+
+#[test]
+fn beside_tls_datagrams_are_sealed_and_nothing_else_is_taken() {
+    let server = VstpDualServer::bind_auto(LOCAL, certs().server().unwrap()).unwrap();
+    let handle = server.spawn(tells).unwrap();
+    let relay = Relay::new(handle.local_addr(), Link::default(), 1);
+    relay.tap();
+    let tls = certs().client().unwrap();
+    let config = auto().udp_addr(Some(relay.addr)).plaintext_udp(true);
+    let client = VstpAutoClient::connect_auto_with(handle.local_addr(), &tls, config).unwrap();
+    assert!(client.transports().is_udp_sealed);
+    let answer = client.call(Frame::data("a secret"), Via::Udp).unwrap();
+    assert_eq!(answer.payload, b"UDP: a secret");
+    client
+        .send_with_ack(Frame::data("a secret"), Via::Udp)
+        .unwrap();
+    let seen = relay.seen();
+    assert!(seen.len() >= 4);
+    for datagram in seen {
+        assert!(!datagram.windows(8).any(|part| part == b"a secret"));
+    }
+
+    let stranger = UdpConfig::default().delivery_timeout(Duration::from_millis(300));
+    let stranger = VstpUdpClient::bind_with_config(LOCAL, stranger).unwrap();
+    let refused = stranger.send_with_ack(Frame::data("x"), handle.local_addr());
+    assert!(
+        matches!(refused, Err(VstpError::Timeout(TimeoutKind::Ack))),
+        "{refused:?}"
+    );
     client.close().unwrap();
     handle.shutdown(LONG);
 }
@@ -204,38 +237,116 @@ fn connecting_does_not_wait_long_for_udp() {
 #[test]
 fn beside_tls_nothing_is_in_plaintext_unless_both_say_so() {
     let tls = certs().client().unwrap();
-    for (server_may, client_may, status) in [
-        (false, false, UdpStatus::NotOffered),
-        (false, true, UdpStatus::NotOffered),
-        (true, false, UdpStatus::Insecure),
-        (true, true, UdpStatus::Open),
-    ] {
-        let config = DualConfig::default().plaintext_udp(server_may);
-        let server =
-            VstpDualServer::bind_auto_with(LOCAL, certs().server().unwrap(), config).unwrap();
-        assert_eq!(server.has_udp(), server_may);
-        let handle = server.spawn(tells).unwrap();
-        let config = auto().plaintext_udp(client_may);
-        let client = VstpAutoClient::connect_auto_with(handle.local_addr(), &tls, config).unwrap();
+    for client_may in [false, true] {
+        // It says that it is on both, and does not seal.
+        let features = TcpConfig::default().features("dual".parse().unwrap());
+        let server = ServerConfig::default().tcp(features);
+        let tcp = VstpTcpServer::bind_with(LOCAL, certs().server().unwrap(), server).unwrap();
+        let tcp = tcp
+            .spawn(|_: &Session, _: Frame| Frame::data("TCP"))
+            .unwrap();
+        let udp = VstpUdpServer::bind(LOCAL).unwrap();
+        let udp = udp
+            .spawn(|_: &UdpPeer, _: Frame| Frame::data("UDP"))
+            .unwrap();
+        let config = auto()
+            .udp_addr(Some(udp.local_addr()))
+            .plaintext_udp(client_may);
+        let client = VstpAutoClient::connect_auto_with(tcp.local_addr(), &tls, config).unwrap();
+        let status = if client_may {
+            UdpStatus::Open
+        } else {
+            UdpStatus::Insecure
+        };
         assert_eq!(client.transports().udp_status, status);
+        assert!(!client.transports().is_udp_sealed);
         let answer = client.call(Frame::data("x"), Via::Auto).unwrap();
-        assert_eq!(answer.payload, b"TCP: x");
+        assert_eq!(answer.payload, b"TCP");
         let by_udp = client.call(Frame::data("x"), Via::Udp);
-        assert_eq!(by_udp.is_ok(), status == UdpStatus::Open, "{by_udp:?}");
-        if let Some(stats) = handle.stats().udp {
-            let received = stats.protocol.datagrams_received;
-            assert_eq!(received > 0, status == UdpStatus::Open, "{received}");
-        }
+        assert_eq!(by_udp.is_ok(), client_may, "{by_udp:?}");
+        let received = udp.stats().protocol.datagrams_received;
+        assert_eq!(received > 0, client_may, "{received}");
         client.close().unwrap();
-        handle.shutdown(LONG);
+        tcp.shutdown(LONG);
+        udp.shutdown(LONG);
     }
+}
+
+#[test]
+fn a_server_with_tls_may_take_plaintext_beside_what_is_sealed() {
+    let config = DualConfig::default().plaintext_udp(true);
+    let server = VstpDualServer::bind_auto_with(LOCAL, certs().server().unwrap(), config).unwrap();
+    let handle = server
+        .spawn(|peer: &DualPeer<'_>, _: Frame| {
+            let is_sealed = peer.udp().is_some_and(UdpPeer::is_sealed);
+            Frame::data(is_sealed.to_string())
+        })
+        .unwrap();
+    let addr = handle.local_addr();
+    let tls = certs().client().unwrap();
+    let client = VstpAutoClient::connect_auto_with(addr, &tls, auto()).unwrap();
+    assert_eq!(
+        client.call(Frame::data("x"), Via::Udp).unwrap().payload,
+        b"true"
+    );
+    let stranger = VstpUdpClient::bind(LOCAL).unwrap();
+    stranger.send_with_ack(Frame::data("x"), addr).unwrap();
+    assert_eq!(stranger.recv_timeout(LONG).unwrap().0.payload, b"false");
+    client.close().unwrap();
+    handle.shutdown(LONG);
+}
+
+#[test]
+fn sealed_udp_that_is_unreachable_at_first_is_there_later() {
+    let server = VstpDualServer::bind_auto(LOCAL, certs().server().unwrap()).unwrap();
+    let handle = server.spawn(tells).unwrap();
+    let relay = Relay::new(handle.local_addr(), Link::default(), 1);
+    relay.cut_forth.store(true, Ordering::Relaxed);
+    let config = auto()
+        .udp_addr(Some(relay.addr))
+        .udp_wait(Duration::from_millis(100));
+    let tls = certs().client().unwrap();
+    let client = VstpAutoClient::connect_auto_with(handle.local_addr(), &tls, config).unwrap();
+    assert_eq!(client.transports().udp_status, UdpStatus::Unreachable);
+    assert_eq!(
+        client.call(Frame::data("x"), Via::Auto).unwrap().payload,
+        b"TCP: x"
+    );
+    relay.cut_forth.store(false, Ordering::Relaxed);
+    until(&client, || {
+        client.transports().udp_status == UdpStatus::Open
+    });
+    assert_eq!(
+        client.call(Frame::data("x"), Via::Udp).unwrap().payload,
+        b"UDP: x"
+    );
+    client.close().unwrap();
+    handle.shutdown(LONG);
+}
+
+#[test]
+fn a_sealed_session_that_the_server_ends_is_over() {
+    let server = VstpDualServer::bind_auto(LOCAL, certs().server().unwrap()).unwrap();
+    let handle = server.spawn(tells).unwrap();
+    let tls = certs().client().unwrap();
+    let client = VstpAutoClient::connect_auto_with(handle.local_addr(), &tls, auto()).unwrap();
+    handle.udp().shutdown(LONG);
+    until(&client, || {
+        client.transports().udp_status == UdpStatus::Over
+    });
+    assert_eq!(
+        client.call(Frame::data("x"), Via::Auto).unwrap().payload,
+        b"TCP: x"
+    );
+    client.close().unwrap();
+    handle.shutdown(LONG);
 }
 
 #[test]
 fn a_server_of_tcp_alone_is_served_over_tcp() {
     let server = VstpTcpServer::bind_plain(LOCAL).unwrap();
     let handle = server
-        .spawn(|_: &vstp::serve::Session, frame: Frame| Frame::data(frame.payload))
+        .spawn(|_: &Session, frame: Frame| Frame::data(frame.payload))
         .unwrap();
     let client = VstpAutoClient::connect_auto_plain_with(handle.local_addr(), auto()).unwrap();
     assert_eq!(client.transports().udp_status, UdpStatus::NotOffered);
@@ -465,7 +576,7 @@ fn typed_messages_take_both() {
 
 #[test]
 fn a_client_of_one_transport_refuses_the_other() {
-    let server = VstpServer::bind_tcp_plain(LOCAL, vstp::serve::ServerConfig::default()).unwrap();
+    let server = VstpServer::bind_tcp_plain(LOCAL, ServerConfig::default()).unwrap();
     let addr = server.local_addr();
     let handle = server.spawn(|n: i64| Ok::<i64, String>(n)).unwrap();
     let mut client = VstpClient::connect_tcp_plain(addr, config()).unwrap();

@@ -4,7 +4,7 @@
 use crate::dual::{auto, until};
 use crate::relay::{Link, Relay};
 use crate::stream_relay::StreamRelay;
-use crate::util::LONG;
+use crate::util::{Kind, LONG, certs};
 use crossbeam_channel::bounded;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -34,10 +34,14 @@ fn quick() -> AutoConfig {
 /// How often each message was handled, and by which transport first.
 type Log = Arc<Mutex<HashMap<Vec<u8>, (usize, Transport)>>>;
 
-fn serve() -> (DualServerHandle, Log) {
+fn serve(kind: Kind) -> (DualServerHandle, Log) {
     let log = Log::default();
     let mine = Arc::clone(&log);
-    let server = VstpDualServer::bind_auto_plain("127.0.0.1:0").unwrap();
+    let server = match kind {
+        Kind::Plain => VstpDualServer::bind_auto_plain("127.0.0.1:0"),
+        Kind::Tls => VstpDualServer::bind_auto("127.0.0.1:0", certs().server().unwrap()),
+    };
+    let server = server.unwrap();
     let handle = server.spawn(move |peer: &DualPeer<'_>, frame: Frame| {
         let mut log = mine.lock().unwrap();
         let entry = log.entry(frame.payload.clone());
@@ -59,12 +63,19 @@ struct Setup {
     client: VstpAutoClient,
 }
 
-fn setup() -> Setup {
-    let (handle, log) = serve();
+fn setup(kind: Kind) -> Setup {
+    let (handle, log) = serve(kind);
     let tcp = StreamRelay::new(handle.local_addr(), 40 * MS);
     let udp = Relay::new(handle.local_addr(), Link::default(), 1);
     let config = quick().udp_addr(Some(udp.addr));
-    let client = VstpAutoClient::connect_auto_plain_with(tcp.addr, config).unwrap();
+    let client = match kind {
+        Kind::Plain => VstpAutoClient::connect_auto_plain_with(tcp.addr, config),
+        Kind::Tls => {
+            VstpAutoClient::connect_auto_with(tcp.addr, &certs().client().unwrap(), config)
+        }
+    };
+    let client = client.unwrap();
+    assert_eq!(client.transports().is_udp_sealed, kind == Kind::Tls);
     Setup {
         handle,
         log,
@@ -76,8 +87,17 @@ fn setup() -> Setup {
 
 #[test]
 fn slow_tcp_then_dead_udp_loses_nothing_and_doubles_nothing() {
+    lossless(Kind::Plain);
+}
+
+#[test]
+fn slow_tcp_then_dead_sealed_udp_loses_nothing_and_doubles_nothing() {
+    lossless(Kind::Tls);
+}
+
+fn lossless(kind: Kind) {
     let began = clock::now();
-    let setup = setup();
+    let setup = setup(kind);
     let client = &setup.client;
     let done = AtomicBool::new(false);
     let sent = AtomicUsize::new(0);
@@ -145,7 +165,7 @@ impl Drop for Finish<'_> {
 /// The request arrives, the acknowledgement and the answer do not.
 #[test]
 fn an_answer_that_is_lost_on_udp_comes_by_tcp_without_handling_the_request_again() {
-    let setup = setup();
+    let setup = setup(Kind::Tls);
     let client = &setup.client;
     until(client, || client.transports().current == Transport::Udp);
     setup.udp.cut_back.store(true, Ordering::Relaxed);
@@ -200,7 +220,7 @@ fn a_request_that_is_still_being_handled_is_answered_by_tcp() {
 /// The message that UDP lost is sent again by TCP, and the copy on UDP arrives much later.
 #[test]
 fn a_copy_that_arrives_late_is_not_handled() {
-    let setup = setup();
+    let setup = setup(Kind::Plain);
     let client = &setup.client;
     until(client, || client.transports().current == Transport::Udp);
     setup.udp.cut_forth.store(true, Ordering::Relaxed);
@@ -218,7 +238,7 @@ fn a_copy_that_arrives_late_is_not_handled() {
 
 #[test]
 fn a_session_on_udp_that_ends_is_opened_again() {
-    let (handle, _log) = serve();
+    let (handle, _log) = serve(Kind::Plain);
     let udp = Relay::new(handle.local_addr(), Link::default(), 1);
     let ping = vstp::net::udp::UdpConfig::default().ping_interval(100 * MS);
     let config = quick()
@@ -243,7 +263,7 @@ fn a_session_on_udp_that_ends_is_opened_again() {
 
 #[test]
 fn tcp_that_becomes_fast_again_is_returned_to() {
-    let setup = setup();
+    let setup = setup(Kind::Plain);
     let client = &setup.client;
     until(client, || client.transports().current == Transport::Udp);
     setup.tcp.set_delay(Duration::ZERO);

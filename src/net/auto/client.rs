@@ -2,10 +2,11 @@
 
 use super::config::AutoConfig;
 use super::inner::{Inner, is_past, wait};
+use super::open::Protection;
 use super::pending::PendingCall;
 use super::state::{Ended, State, Udp};
 use super::status::{FEATURE, Path, Transports, UdpStatus};
-use super::{open, threads};
+use super::threads;
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
 use crate::net::tcp::{ConnectionStats, VstpTcpClient};
@@ -58,10 +59,9 @@ pub struct VstpAutoClient {
 }
 
 impl VstpAutoClient {
-    /// Connects to a server's TCP with TLS 1.3, and to its UDP if that is allowed.
-    ///
-    /// Datagrams are in plaintext, which beside TLS needs
-    /// [`plaintext_udp`](AutoConfig::plaintext_udp): without it everything takes TCP.
+    /// Connects to a server's TCP with TLS 1.3, and to its UDP with datagrams that are sealed with keys of the TLS
+    /// session. A server that cannot do that is served over TCP alone, unless
+    /// [`plaintext_udp`](AutoConfig::plaintext_udp) is set.
     ///
     /// # Blocking
     /// As [`VstpTcpClient::connect`], and for [`udp_wait`](AutoConfig::udp_wait) (1 s) while UDP does not
@@ -123,10 +123,11 @@ impl VstpAutoClient {
         let connection = client.into_connection();
         let tcp = Arc::clone(connection.shared());
         let udp_addr = config.udp_addr.unwrap_or_else(|| connection.peer_addr());
-        let allowed = open::allowed(&config, &tcp);
-        let status = allowed.err().unwrap_or(UdpStatus::Opening);
+        let protection = Protection::of(&config, &tcp);
+        let status = protection.as_ref().err().copied();
         let switch = AutoSwitch::new(config.switch.clone(), clock::now());
-        let state = State::new(switch, Udp::None(status), random::first_msg_id());
+        let udp = Udp::None(status.unwrap_or(UdpStatus::Unreachable));
+        let state = State::new(switch, udp, random::first_msg_id());
         let names = (udp_addr, connection.session_id());
         let inner = Arc::new(Inner::new(config, tcp, names, state));
         let client = Self {
@@ -136,12 +137,14 @@ impl VstpAutoClient {
         client.spawn("vstp-auto-tcp", move |inner| {
             threads::read_tcp(inner, connection);
         })?;
-        if allowed.is_ok() {
-            client.spawn("vstp-auto-udp", threads::read_udp)?;
+        if let Ok(protection) = protection {
+            client.spawn("vstp-auto-udp", |inner| {
+                threads::read_udp(inner, protection);
+            })?;
             client.spawn("vstp-auto-probe", threads::probe)?;
             let until = clock::after(inner.config.udp_wait);
             let mut state = inner.lock();
-            while state.udp_status() == UdpStatus::Opening && !state.is_over() && !is_past(until) {
+            while state.udp_awaited && !state.is_over() && !is_past(until) {
                 state = wait(&inner.settled, state, until);
             }
         }
@@ -321,6 +324,9 @@ impl VstpAutoClient {
             tcp: path(Transport::Tcp),
             udp: path(Transport::Udp),
             udp_status: state.udp_status(),
+            is_udp_sealed: state
+                .udp_half()
+                .is_some_and(|half| half.session.is_sealed()),
             switches: state.switch.switches(),
         }
     }
@@ -361,7 +367,7 @@ impl VstpAutoClient {
         self.inner.wake_all();
         match udp {
             Udp::Open(half) => close(&half.client),
-            Udp::Opening(client, _) => client.close_now(),
+            Udp::Opening(client) => client.close_now(),
             Udp::None(_) => {}
         }
     }
@@ -415,6 +421,7 @@ impl Drop for VstpAutoClient {
 fn offering(mut config: AutoConfig) -> Result<AutoConfig, VstpError> {
     config.validate()?;
     config.tcp.features = config.tcp.features.switched(FEATURE, true);
+    config.tcp.sealed_datagrams = true;
     // Without HELLO there is no session that UDP could belong to.
     config.tcp.hello = true;
     Ok(config)

@@ -70,11 +70,11 @@ impl AutoConfig {
         udp_addr: Option<SocketAddr>;
         /// How long connecting waits for UDP after TCP is there; the attempt goes on behind it. Default: 1 s.
         udp_wait: Duration;
-        /// Time from a failed attempt to open UDP, or the end of a session on it, to the next attempt.
-        /// Default: 30 s.
+        /// Time from a failed attempt to open plaintext UDP, or the end of a session on it, to the next attempt.
+        /// Default: 30 s. With sealed datagrams there is one attempt, which goes on until the server answers.
         udp_retry: Duration;
-        /// Whether datagrams may be in plaintext although TCP has TLS: everybody on the way can then read and
-        /// change what takes UDP. Default: no, such a client stays on TCP.
+        /// Whether datagrams may be in plaintext although TCP has TLS, if the server does not seal them: everybody
+        /// on the way can then read and change what takes UDP. Default: no, such a client stays on TCP.
         plaintext_udp: bool;
     }
 

@@ -117,7 +117,7 @@ impl Inner {
         self.wake_all();
         match udp {
             Udp::Open(half) => half.client.close_now(),
-            Udp::Opening(client, _) => client.close_now(),
+            Udp::Opening(client) => client.close_now(),
             Udp::None(_) => {}
         }
     }

@@ -1,7 +1,7 @@
 //! One client over TCP and UDP at once: [`VstpAutoClient`].
 //!
 //! The session on TCP is the client's session, and its end is the end of the client. UDP is a second way to the
-//! same server, opened beside it, again and again if need be. Which way a message takes is the caller's choice
+//! same server, opened beside it, sealed with keys of the TLS session if there is one. Which way a message takes is the caller's choice
 //! ([`Via`](crate::proto::auto::Via)), or that of [`AutoSwitch`](crate::proto::auto::AutoSwitch).
 //!
 //! | thread | how many | blocks on | is woken by | ends |
@@ -25,6 +25,9 @@ mod threads;
 
 pub use client::VstpAutoClient;
 pub use config::AutoConfig;
+#[cfg(feature = "tls")]
+pub(crate) use open::SEALED_PING_INTERVAL;
+#[cfg(all(feature = "tls", feature = "json"))]
 pub(crate) use pending::PendingCall;
 pub(crate) use status::FEATURE;
 pub use status::{Path, Transports, UdpStatus};

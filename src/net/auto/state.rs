@@ -21,8 +21,8 @@ pub(super) struct UdpHalf {
 #[derive(Debug)]
 pub(super) enum Udp {
     None(UdpStatus),
-    /// The socket of the attempt, so that it can be closed. With the second value it is not the first.
-    Opening(Arc<VstpUdpClient>, bool),
+    /// The socket of the attempt, so that it can be closed.
+    Opening(Arc<VstpUdpClient>),
     Open(Arc<UdpHalf>),
 }
 
@@ -41,6 +41,8 @@ pub(super) enum Ended {
 pub(super) struct State {
     pub(super) switch: AutoSwitch,
     pub(super) udp: Udp,
+    /// The first attempt to open UDP is under way.
+    pub(super) udp_awaited: bool,
     pub(super) inbox: VecDeque<Received>,
     inbox_len: usize,
     /// Messages on TCP that wait for their acknowledgement, and whether it came.
@@ -63,6 +65,7 @@ impl State {
         Self {
             switch,
             udp,
+            udp_awaited: true,
             inbox: VecDeque::new(),
             inbox_len: 0,
             acks: HashMap::new(),
@@ -82,8 +85,7 @@ impl State {
     pub(super) fn udp_status(&self) -> UdpStatus {
         match &self.udp {
             Udp::None(status) => *status,
-            Udp::Opening(_, false) => UdpStatus::Opening,
-            Udp::Opening(_, true) => UdpStatus::Unreachable,
+            Udp::Opening(_) => UdpStatus::Unreachable,
             Udp::Open(_) => UdpStatus::Open,
         }
     }
@@ -91,7 +93,7 @@ impl State {
     pub(super) fn udp_half(&self) -> Option<Arc<UdpHalf>> {
         match &self.udp {
             Udp::Open(half) => Some(Arc::clone(half)),
-            Udp::None(_) | Udp::Opening(..) => None,
+            Udp::None(_) | Udp::Opening(_) => None,
         }
     }
 

@@ -18,6 +18,8 @@ pub struct Transports {
     pub udp: Path,
     /// Whether there is UDP, and if not, why.
     pub udp_status: UdpStatus,
+    /// Whether the session on UDP is encrypted and authenticated.
+    pub is_udp_sealed: bool,
     /// Switches so far.
     pub switches: u64,
 }
@@ -38,12 +40,13 @@ pub struct Path {
 pub enum UdpStatus {
     /// A session is open.
     Open,
-    /// The first attempt is under way.
-    Opening,
-    /// The last attempt failed, or the session ended; there will be another attempt.
+    /// The server does not answer, or no longer; attempts go on.
     Unreachable,
+    /// A session of sealed datagrams has ended. The keys of a TLS session open one, so there is UDP again with a
+    /// new client.
+    Over,
     /// The server takes no UDP beside TCP.
     NotOffered,
-    /// Datagrams would be in plaintext beside TLS, and the settings do not allow that.
+    /// The server does not seal datagrams beside TLS, and the settings do not allow plaintext.
     Insecure,
 }

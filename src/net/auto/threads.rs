@@ -1,7 +1,7 @@
 //! The bodies of a client's threads.
 
 use super::inner::{Inner, is_past, wait};
-use super::open;
+use super::open::Protection;
 use super::state::{Ended, Udp, UdpHalf};
 use super::status::UdpStatus;
 use crate::error::{ClosedBy, VstpError};
@@ -40,24 +40,31 @@ pub(super) fn read_tcp(inner: &Inner, mut connection: VstpTcpConnection) {
 }
 
 /// The body of `vstp-auto-udp`: opens UDP, reads it, and opens it again when it ends.
-pub(super) fn read_udp(inner: &Inner) {
-    let mut is_first = true;
+pub(super) fn read_udp(inner: &Inner, mut protection: Protection) {
     loop {
-        match open_udp(inner, is_first) {
+        match open_udp(inner, &mut protection) {
             Ok(half) => {
                 let error = read_session(inner, &half);
                 log::debug!("UDP to {} ended: {error}", inner.udp_addr);
             }
             Err(error) => log::debug!("no UDP to {}: {error}", inner.udp_addr),
         }
-        is_first = false;
+        let is_usable = protection.is_usable();
+        let status = if is_usable {
+            UdpStatus::Unreachable
+        } else {
+            UdpStatus::Over
+        };
         let mut state = inner.lock();
         if state.is_over() {
             return;
         }
-        let udp = Udp::None(UdpStatus::Unreachable);
-        state.set_udp(clock::now(), udp);
+        state.set_udp(clock::now(), Udp::None(status));
+        state.udp_awaited = false;
         inner.settled.notify_all();
+        if !is_usable {
+            return;
+        }
         let again_at = clock::after(inner.config.udp_retry);
         while !is_past(again_at) {
             if state.is_over() {
@@ -68,22 +75,23 @@ pub(super) fn read_udp(inner: &Inner) {
     }
 }
 
-fn open_udp(inner: &Inner, is_first: bool) -> Result<Arc<UdpHalf>, VstpError> {
-    let client = Arc::new(open::socket(&inner.config, inner.udp_addr)?);
+fn open_udp(inner: &Inner, protection: &mut Protection) -> Result<Arc<UdpHalf>, VstpError> {
+    let client = Arc::new(protection.socket(&inner.config, inner.udp_addr)?);
     let mut state = inner.lock();
     if state.is_over() {
         return Err(VstpError::ConnectionClosed(ClosedBy::Local));
     }
-    state.udp = Udp::Opening(Arc::clone(&client), !is_first);
+    state.udp = Udp::Opening(Arc::clone(&client));
     drop(state);
     // Whoever closes closes this socket too, which ends the call.
-    let session = client.connect(inner.udp_addr)?;
+    let session = protection.open(&client, inner.udp_addr)?;
     let half = Arc::new(UdpHalf { client, session });
     let mut state = inner.lock();
     if state.is_over() {
         return Err(VstpError::ConnectionClosed(ClosedBy::Local));
     }
     state.set_udp(clock::now(), Udp::Open(Arc::clone(&half)));
+    state.udp_awaited = false;
     drop(state);
     inner.settled.notify_all();
     inner.timer.notify_all();

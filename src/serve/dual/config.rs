@@ -2,6 +2,8 @@
 
 use super::super::config::ServerConfig;
 use super::super::udp::VstpUdpServer;
+#[cfg(feature = "tls")]
+use crate::net::auto::SEALED_PING_INTERVAL;
 use crate::net::udp::UdpConfig;
 
 /// Settings of a [`VstpDualServer`](super::VstpDualServer): those of each half.
@@ -19,7 +21,7 @@ use crate::net::udp::UdpConfig;
 pub struct DualConfig {
     pub(super) server: ServerConfig,
     pub(super) udp: UdpConfig,
-    pub(super) plaintext_udp: bool,
+    plaintext_udp: bool,
     udp_workers: Option<usize>,
 }
 
@@ -45,11 +47,25 @@ impl DualConfig {
         self
     }
 
-    /// Whether there is UDP in plaintext although TCP has TLS. Default: no; such a server has no UDP, and its
-    /// clients stay on TCP.
+    /// Whether plaintext is taken on UDP, beside sealed datagrams, although TCP has TLS. Default: no.
+    /// [`UdpPeer::is_sealed`](crate::serve::UdpPeer::is_sealed) tells a handler.
     #[must_use]
     pub const fn plaintext_udp(mut self, on: bool) -> Self {
         self.plaintext_udp = on;
+        self
+    }
+
+    /// With UDP that is sealed by keys of the TLS sessions.
+    #[cfg(feature = "tls")]
+    pub(super) fn sealed(mut self) -> Self {
+        let sessions = self.server.sealed_sessions.clone().unwrap_or_default();
+        self.server = self.server.sealed_sessions(sessions.clone());
+        self.udp = self.udp.sealed_sessions(sessions);
+        self.udp.also_plaintext = self.plaintext_udp;
+        if !self.plaintext_udp {
+            // All sessions are sealed, and end with their TLS sessions.
+            self.udp.endpoint.ping_interval = SEALED_PING_INTERVAL;
+        }
         self
     }
 

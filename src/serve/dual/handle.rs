@@ -15,7 +15,7 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct DualServerHandle {
     pub(super) tcp: ServerHandle,
-    pub(super) udp: Option<UdpServerHandle>,
+    pub(super) udp: UdpServerHandle,
 }
 
 /// What a server on TCP and UDP has done so far.
@@ -24,8 +24,8 @@ pub struct DualServerHandle {
 pub struct DualStats {
     /// TCP.
     pub tcp: ServerStats,
-    /// UDP, if the server has it.
-    pub udp: Option<UdpStats>,
+    /// UDP.
+    pub udp: UdpStats,
 }
 
 impl DualServerHandle {
@@ -41,10 +41,10 @@ impl DualServerHandle {
         &self.tcp
     }
 
-    /// The handle of the UDP half, if the server has it.
+    /// The handle of the UDP half.
     #[must_use]
-    pub const fn udp(&self) -> Option<&UdpServerHandle> {
-        self.udp.as_ref()
+    pub const fn udp(&self) -> &UdpServerHandle {
+        &self.udp
     }
 
     /// What both have done so far.
@@ -52,7 +52,7 @@ impl DualServerHandle {
     pub fn stats(&self) -> DualStats {
         DualStats {
             tcp: self.tcp.stats(),
-            udp: self.udp.as_ref().map(UdpServerHandle::stats),
+            udp: self.udp.stats(),
         }
     }
 
@@ -65,9 +65,7 @@ impl DualServerHandle {
     /// # Blocking
     /// Until then; at most `grace` and 400 ms.
     pub fn shutdown(&self, grace: Duration) -> ShutdownReport {
-        let Some(udp) = &self.udp else {
-            return self.tcp.shutdown(grace);
-        };
+        let udp = &self.udp;
         if self.tcp.is_on_worker() || UdpServerHandle::is_on_worker() {
             let mine = self.clone();
             let spawned = spawn(move || mine.shutdown(grace));
@@ -109,12 +107,10 @@ impl DualServerHandle {
     /// `Io` when the listening socket failed. UDP is then shut down as well.
     pub fn wait(&self) -> Result<(), VstpError> {
         let how = self.tcp.wait();
-        if let Some(udp) = &self.udp {
-            if how.is_err() {
-                udp.shutdown(Duration::ZERO);
-            }
-            udp.wait();
+        if how.is_err() {
+            self.udp.shutdown(Duration::ZERO);
         }
+        self.udp.wait();
         how
     }
 }

@@ -35,8 +35,8 @@ const MAX_PORTS: usize = 64;
 
 /// A server for frames over TCP and UDP at one port, with one handler.
 ///
-/// TCP has TLS 1.3, or is named plaintext. UDP is in plaintext; beside TLS it is there only if the
-/// [settings](DualConfig::plaintext_udp) say so.
+/// With TLS 1.3 on TCP, datagrams are sealed with keys of the clients' TLS sessions, and nothing else is taken on
+/// UDP unless the [settings](DualConfig::plaintext_udp) say so. Without TLS both are named plaintext.
 ///
 /// # Example
 /// ```
@@ -59,7 +59,7 @@ const MAX_PORTS: usize = 64;
 #[derive(Debug)]
 pub struct VstpDualServer {
     tcp: VstpTcpServer,
-    udp: Option<VstpUdpServer>,
+    udp: VstpUdpServer,
 }
 
 impl VstpDualServer {
@@ -82,9 +82,9 @@ impl VstpDualServer {
         tls: TlsServerConfig,
         config: DualConfig,
     ) -> Result<Self, VstpError> {
-        let has_udp = config.plaintext_udp;
+        let config = config.sealed();
         let bind = |addr, config| VstpTcpServer::bind_with(addr, tls.clone(), config);
-        Self::bind(&addr.to_address()?, config, has_udp, bind)
+        Self::bind(&addr.to_address()?, config, bind)
     }
 
     /// Listens in plaintext on both: everybody on the way can read and change the frames.
@@ -104,28 +104,22 @@ impl VstpDualServer {
         config: DualConfig,
     ) -> Result<Self, VstpError> {
         let bind = VstpTcpServer::bind_plain_with;
-        Self::bind(&addr.to_address()?, config, true, bind)
+        Self::bind(&addr.to_address()?, config, bind)
     }
 
     fn bind(
         addr: &Address,
         mut config: DualConfig,
-        has_udp: bool,
         bind_tcp: impl Fn(Address, ServerConfig) -> Result<VstpTcpServer, VstpError>,
     ) -> Result<Self, VstpError> {
-        if has_udp {
-            config.server.tcp.features = config.server.tcp.features.switched(FEATURE, true);
-        }
+        config.server.tcp.features = config.server.tcp.features.switched(FEATURE, true);
         let mut tried = 0;
         loop {
             let tcp = bind_tcp(addr.clone(), config.server.clone())?;
-            if !has_udp {
-                return Ok(Self { tcp, udp: None });
-            }
             tried += 1;
             match VstpUdpServer::bind_with_config(tcp.local_addr(), config.udp.clone()) {
                 Ok(udp) => {
-                    let udp = Some(config.workers(udp).acknowledged_answers(true));
+                    let udp = config.workers(udp).acknowledged_answers(true);
                     return Ok(Self { tcp, udp });
                 }
                 // The system has chosen a port that is free on TCP only: another one, then.
@@ -144,18 +138,12 @@ impl VstpDualServer {
         self.tcp.local_addr()
     }
 
-    /// Whether it takes UDP.
-    #[must_use]
-    pub const fn has_udp(&self) -> bool {
-        self.udp.is_some()
-    }
-
     /// A handle that shuts it down from another thread.
     #[must_use]
     pub fn handle(&self) -> DualServerHandle {
         DualServerHandle {
             tcp: self.tcp.handle(),
-            udp: self.udp.as_ref().map(VstpUdpServer::handle),
+            udp: self.udp.handle(),
         }
     }
 
@@ -194,21 +182,17 @@ impl VstpDualServer {
             ledgers: Arc::clone(&ledgers),
         });
         // First, so that no client is told of UDP before there is somebody to serve it.
-        let udp = match self.udp {
-            Some(server) => {
-                let both = Arc::clone(&both);
-                Some(server.spawn(move |peer: &UdpPeer, frame| both.by_udp(peer, frame))?)
-            }
-            None => None,
+        let udp = {
+            let both = Arc::clone(&both);
+            let by_udp = move |peer: &UdpPeer, frame| both.by_udp(peer, frame);
+            self.udp.spawn(by_udp)?
         };
         let on_session = Arc::new(move |session| ledgers.open(session));
         let by_tcp = move |session: &Session, frame| both.by_tcp(session, frame);
         match self.tcp.spawn_with(by_tcp, on_session) {
             Ok(tcp) => Ok(DualServerHandle { tcp, udp }),
             Err(error) => {
-                if let Some(udp) = udp {
-                    udp.shutdown(std::time::Duration::ZERO);
-                }
+                udp.shutdown(std::time::Duration::ZERO);
                 Err(error)
             }
         }
@@ -247,8 +231,9 @@ impl<F: Fn(&DualPeer<'_>, Frame) -> Reply> Both<F> {
         let dual = DualPeer::by_udp(peer);
         let once = match Once::of(frame.as_ref().headers) {
             Ok(None) => return (self.handler)(&dual, frame),
-            // spec 6.3: in a session only, so that a stranger cannot take numbers.
-            Ok(Some(once)) if peer.session_id().is_some() => once,
+            // spec 6.3: in a session only, so that a stranger cannot take numbers, and in a sealed one only
+            // its own.
+            Ok(Some(once)) if may_name(peer, once.session) => once,
             Ok(Some(_)) | Err(_) => return Reply::None,
         };
         let Some(ledger) = self.ledgers.get(once.session) else {
@@ -264,6 +249,13 @@ impl<F: Fn(&DualPeer<'_>, Frame) -> Reply> Both<F> {
             }
             Begun::Again(reply) => reply,
         }
+    }
+}
+
+fn may_name(peer: &UdpPeer, session: u128) -> bool {
+    match peer.session_id() {
+        Some(id) => id == session || !peer.is_sealed(),
+        None => false,
     }
 }
 
