@@ -30,7 +30,7 @@ use crate::net::tcp::VstpTcpConnection;
 use crate::net::tcp::establish;
 use crate::net::tcp::keeper::Keeper;
 use crate::net::tcp::memory::MemoryBudget;
-use crate::net::tcp::shared::Shared;
+use crate::net::tcp::shared::Permit as Kept;
 use crate::net::tls::{TlsServerConfig, TlsSession};
 use crate::wire::Frame;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -214,8 +214,8 @@ impl VstpTcpServer {
         self.spawn_with(handler, Arc::new(|_| ()))
     }
 
-    /// [`spawn`](Self::spawn); what `on_session` makes of the number of a session that opens lives as long
-    /// as that.
+    /// [`spawn`](Self::spawn); `on_session` gets the number of a session before its client does, and what it
+    /// returns lives as long as the session.
     pub(super) fn spawn_with<F, R, T>(
         mut self,
         handler: F,
@@ -233,13 +233,9 @@ impl VstpTcpServer {
         }
         let handler: Arc<DynHandler> =
             Arc::new(move |session, frame| handler(session, frame).into_reply());
-        let on_session: Arc<OnSession> = Arc::new(move |shared| {
-            let id = shared.established().map_or(0, |e| e.session_id);
-            shared.keep(on_session(id));
-        });
         self.start(Then::Serve {
             handler,
-            on_session,
+            on_session: Arc::new(move |id| Box::new(on_session(id))),
         })?;
         Ok(self.handle())
     }
@@ -377,7 +373,7 @@ struct Context {
 }
 
 /// Called for each session that opens.
-type OnSession = dyn Fn(&Shared) + Send + Sync;
+type OnSession = dyn Fn(u128) -> Box<dyn Kept> + Send + Sync;
 
 /// What follows the handshake.
 enum Then {
@@ -466,12 +462,8 @@ fn welcome(
     server.established(&registration, &shared);
     shared.keep((held, registration));
     match &context.then {
-        Then::Serve {
-            handler,
-            on_session,
-        } => {
+        Then::Serve { handler, .. } => {
             drop(slot);
-            on_session(&shared);
             worker::serve(server, connection, &**handler);
         }
         // The slot stays taken until the connection is accepted: that bounds how many wait.
@@ -489,5 +481,9 @@ fn shake_hands(context: &Context, stream: Arc<TcpStream>) -> Result<VstpTcpConne
     establish::set_options(SockRef::from(&*stream), config).map_err(VstpError::Io)?;
     let tls = context.tls.as_ref().map(TlsSession::server).transpose()?;
     let sealed = context.config.sealed_sessions.as_ref();
-    establish::server(stream, tls, config, |keys| sealed?.offer(keys))
+    let on_session = |id| match &context.then {
+        Then::Serve { on_session, .. } => Some(on_session(id)),
+        Then::Hand { .. } => None,
+    };
+    establish::server(stream, tls, config, |keys| sealed?.offer(keys), on_session)
 }

@@ -5,7 +5,7 @@ use super::connection::VstpTcpConnection;
 use super::keeper::Keeper;
 use super::outbox::{Framing, Outbox};
 use super::reader::{Next, Reader};
-use super::shared::Shared;
+use super::shared::{Permit, Shared};
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::net::socket::Transport;
 use crate::net::stream::{self, ReadHalf, WriteHalf};
@@ -79,12 +79,14 @@ pub(crate) fn client(
 
 /// The server's part: returns when WELCOME has been sent, or with the first frame of a plaintext
 /// session without HELLO. `offer` gets the keys of sealed datagrams before the client hears that it may
-/// use them; what it returns lives as long as the connection.
+/// use them, and `on_session` the number of the session before the client hears that; what they return
+/// lives as long as the connection.
 pub(crate) fn server(
     stream: Arc<TcpStream>,
     tls: Option<TlsSession>,
     config: &TcpConfig,
     offer: impl FnOnce(SealedKeys) -> Option<Offer>,
+    on_session: impl FnOnce(u128) -> Option<Box<dyn Permit>>,
 ) -> Result<VstpTcpConnection, VstpError> {
     let until = clock::after(config.handshake_timeout);
     let session_id = random::session_id();
@@ -97,7 +99,9 @@ pub(crate) fn server(
         .then(|| reader.sealed_keys(session_id))
         .transpose()?;
     let offer = keys.flatten().and_then(offer);
+    let opened = on_session(session_id);
     await_session(&mut reader, until)?;
+    shared.keep(opened);
     if let (Some(offer), Some(_)) = (offer, sealed_session(&shared)) {
         shared.keep(offer);
     }
