@@ -427,6 +427,7 @@ impl From<Failure> for VstpError {
             Failure::Cancelled => Self::Cancelled,
             Failure::Local => Self::ConnectionClosed(ClosedBy::Local),
             Failure::Replaced => Self::ConnectionClosed(ClosedBy::Reset),
+            Failure::TooLarge { len } => Self::Datagram(SendError::TooLarge { len }),
         }
     }
 }

@@ -422,6 +422,23 @@ fn udp_file_arrives_as_it_was() {
 }
 
 #[test]
+fn auto_transport_sends_by_both() {
+    let folder = Folder::new("auto_transport");
+    let (code, lines, errors) = Example::start("auto_transport", &[], &folder.certs()).end();
+    assert_eq!((code, &errors[..]), (0, &[][..]), "{lines:?}");
+    for expected in [
+        "small, by TCP: 100 bytes by TCP",
+        "small, by UDP: 100 bytes by UDP",
+        "small, by the better one: 100 bytes by ",
+        "large, by the better one: 100000 bytes by TCP",
+        "UDP: Open, sealed: true; ",
+        "0 handlers were left behind",
+    ] {
+        assert!(contains(&lines, expected), "{expected}: {lines:?}");
+    }
+}
+
+#[test]
 fn every_example_explains_itself() {
     let folder = Folder::new("help");
     for name in [
@@ -437,6 +454,7 @@ fn every_example_explains_itself() {
         "game_state",
         "sensor_network",
         "udp_file",
+        "auto_transport",
     ] {
         let (code, lines, _) = Example::start(name, &["--help"], &folder.certs()).end();
         assert_eq!(code, 0, "{name}");

@@ -5,6 +5,7 @@ use crate::network::Rules;
 use crate::plan::seeds;
 use crate::world::{CLIENT, SERVER, STRANGER, World};
 use std::time::Duration;
+use vstp::Frame;
 use vstp::proto::datagram::DropReason;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -60,4 +61,32 @@ fn du6_every_single_flipped_bit_is_dropped() {
     assert!(stats.dropped(DropReason::BadCrc) > 100);
     world.probe(STRANGER, SERVER, good);
     assert_eq!(world.model.foreign.len(), 1, "the whole one is fine");
+}
+
+/// A set whose content is not one message: a fragment, two frames, or a part of one.
+#[test]
+fn du07_what_is_no_message_inside_fragments_ends_its_set() {
+    let message = craft::encoded(&Frame::data(vec![b'x'; 500]));
+    let nested = craft::fragments(9, &message, message.len().div_ceil(4)).remove(0);
+    let flagged = craft::frame(craft::DATA, craft::FRAG, &[], &[b'x'; 500]);
+    let twice = [message.clone(), message.clone()].concat();
+    let cut_short = message[..message.len() - 1].to_vec();
+    let control = craft::frame(craft::PING, 0, &[], &[b'x'; 60]);
+    for (index, inner) in [nested, flagged, twice, cut_short, control]
+        .iter()
+        .enumerate()
+    {
+        let mut world = World::pair(1, &Rules::default());
+        for fragment in craft::fragments(5, inner, inner.len().div_ceil(3)) {
+            world.inject(STRANGER, SERVER, fragment);
+        }
+        world.run_for(Duration::ZERO);
+        let stats = world.endpoint(SERVER).stats().clone();
+        assert_eq!(world.model.foreign.len(), 0, "case {index}");
+        assert_eq!(stats.reassembly_sets, 0, "case {index} is kept");
+        assert_eq!(stats.reassembly_len, 0, "case {index} is charged");
+        assert!(stats.dropped_total() >= 1, "case {index} is not counted");
+        assert_eq!(world.network.sent_count, 0, "case {index} is answered");
+        world.assert_quiet();
+    }
 }

@@ -9,12 +9,12 @@ use vstp::Frame;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The first fragment of a set of two that never becomes whole: one byte of it.
+/// One byte of a set that never becomes whole; not the first, which must begin a frame.
 fn crumb(id: u64, sid: Option<&[u8]>) -> Vec<u8> {
     let id = id.to_string();
     let mut headers: Vec<Entry<'_>> = vec![
         ("frag-id", id.as_bytes()),
-        ("frag-index", b"0"),
+        ("frag-index", b"1"),
         ("frag-total", b"200"),
         ("frag-len", b"200"),
     ];
@@ -28,7 +28,8 @@ fn du22_one_stranger_has_four_sets_and_no_more() {
     for id in 0..1000 {
         world.inject(STRANGER, SERVER, crumb(id, None));
         world.run_for(Duration::from_millis(1));
-        assert!(world.endpoint(SERVER).reassembly_set_count() <= 4);
+        let count = world.endpoint(SERVER).reassembly_set_count();
+        assert_eq!(count, 4.min(id as usize + 1));
     }
     assert!(world.endpoint(SERVER).stats().reassembly_len <= 4 * 1024);
     assert_eq!(world.network.sent_count, 0);
@@ -46,7 +47,7 @@ fn du22_a_flood_from_everywhere_stays_in_its_budget_and_harms_nobody() {
             },
         );
         world.promise(CLIENT, SERVER, 1_000_000);
-        let mut id = 0;
+        let (mut id, mut most) = (0, 0);
         for round in 0..100_u8 {
             for source in 0..30 {
                 id += 1;
@@ -57,6 +58,7 @@ fn du22_a_flood_from_everywhere_stays_in_its_budget_and_harms_nobody() {
             }
             world.run_for(Duration::from_millis(20));
             let stats = world.endpoint(SERVER).stats();
+            most = most.max(stats.reassembly_sets);
             assert!(
                 stats.reassembly_sets <= 1000,
                 "{} sets",
@@ -71,6 +73,7 @@ fn du22_a_flood_from_everywhere_stays_in_its_budget_and_harms_nobody() {
         }
         world.settle(MINUTE);
         world.model.assert_all_delivered();
+        assert!(most >= 999, "the flood took {most} places");
         let completed = world.endpoint(SERVER).stats().sets_completed;
         assert_eq!(completed, 1, "the transfer was not begun anew");
         world.assert_quiet();
@@ -96,11 +99,15 @@ fn du22_a_peer_with_a_session_has_64_sets_and_harms_nobody() {
             .next();
         let sid = sid.expect("WELCOME says it");
         world.promise(CLIENT, SERVER, 500_000);
+        let mut most = 0;
         for id in 0..2000 {
             world.inject(insider, SERVER, crumb(id, Some(&sid)));
             world.run_for(Duration::from_millis(1));
-            assert!(world.endpoint(SERVER).reassembly_set_count() <= 64 + 1);
+            let count = world.endpoint(SERVER).reassembly_set_count();
+            assert!(count <= 64 + 1, "{count} sets of two peers");
+            most = most.max(count);
         }
+        assert!(most >= 64, "the flood took {most} places");
         world.settle(MINUTE);
         world.model.assert_all_delivered();
         world.assert_quiet();
@@ -178,4 +185,52 @@ fn du23_a_lossy_stream_of_cut_messages_goes_on() {
             world.assert_quiet();
         }
     });
+}
+
+#[test]
+fn du24_a_thousand_sets_end_at_once_and_nothing_else_is_late() {
+    let mut world = World::session(1, &Rules::delay(10));
+    for source in 0..250_u8 {
+        for id in 0..4 {
+            world.inject(addr([100, 1, source, 1], 9), SERVER, crumb(id, None));
+        }
+    }
+    world.run_for(Duration::from_millis(1));
+    let stats = world.endpoint(SERVER).stats();
+    assert_eq!(stats.reassembly_sets, 1000, "{stats:?}");
+    world.run_for(Duration::from_secs(29));
+    world.promise(CLIENT, SERVER, 100_000);
+    world.run_for(Duration::from_millis(1001));
+    let stats = world.endpoint(SERVER).stats();
+    assert_eq!(stats.reassembly_len, 0, "all are over their time");
+    assert_eq!(stats.sets_discarded, 1000);
+    world.settle(MINUTE);
+    world.model.assert_all_delivered();
+    world.assert_quiet();
+}
+
+/// The orders that make the most gaps, for a receiver that remembers ranges: from the end, every
+/// second one first, and from both ends to the middle.
+#[test]
+fn du24_fragments_in_the_worst_order_make_one_message() {
+    let total = 255;
+    let message = craft::encoded(&Frame::data(vec![b'y'; 200_000]));
+    let ordered = craft::fragments(5, &message, message.len().div_ceil(total));
+    assert_eq!(ordered.len(), total);
+    let backwards: Vec<usize> = (0..total).rev().collect();
+    let combed: Vec<usize> = (1..total).step_by(2).chain((0..total).step_by(2)).collect();
+    let inwards: Vec<usize> = (0..total)
+        .map(|n| if n % 2 == 0 { n / 2 } else { total - 1 - n / 2 })
+        .collect();
+    for order in [backwards, combed, inwards] {
+        let mut world = World::pair(1, &Rules::default());
+        for index in order {
+            world.inject(STRANGER, SERVER, ordered[index].clone());
+        }
+        world.run_for(Duration::ZERO);
+        assert_eq!(world.model.foreign.len(), 1);
+        assert_eq!(world.model.foreign[0].2.payload, vec![b'y'; 200_000]);
+        world.model.foreign.clear();
+        world.assert_quiet();
+    }
 }

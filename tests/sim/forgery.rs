@@ -5,7 +5,7 @@ use crate::network::{Datagram, Rules};
 use crate::plan::seeds;
 use crate::world::{CLIENT, SERVER, STRANGER, World, server_config};
 use std::time::Duration;
-use vstp::proto::datagram::Progress;
+use vstp::proto::datagram::{DropReason, Progress};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -235,4 +235,41 @@ fn du9_a_server_without_sessions_answers_hello_to_nobody() {
     );
     let hello = craft::padded(craft::HELLO, 0, &[], 1200);
     assert_eq!(world.probe(STRANGER, SERVER, hello), vec![]);
+}
+
+/// The sources from which no answer could come, or which would pass one on to many.
+#[test]
+fn du34_a_source_that_is_no_host_is_dropped_before_it_is_read() {
+    let mut world = World::pair(1, &Rules::default());
+    let sources = [
+        "192.0.2.1:0",
+        "255.255.255.255:5000",
+        "224.0.0.1:5000",
+        "239.1.2.3:5000",
+        "0.0.0.0:5000",
+        "[::]:5000",
+        "[ff02::1]:5000",
+        "[::ffff:224.0.0.1]:5000",
+    ];
+    let ping = craft::frame(craft::PING, 0, &[], b"who is there?");
+    let asks = craft::frame(craft::DATA, craft::REQ_ACK, &[("msg-id", b"1")], b"x");
+    let hello = craft::padded(craft::HELLO, 0, &[], 1200);
+    for source in sources {
+        let from = source.parse().expect("an address");
+        for bytes in [&ping, &asks, &hello, &b"garbage".to_vec()] {
+            assert_eq!(world.probe(from, SERVER, bytes.clone()), vec![], "{source}");
+        }
+    }
+    let dropped = world
+        .endpoint(SERVER)
+        .stats()
+        .dropped(DropReason::BadSource);
+    assert_eq!(dropped, 4 * sources.len() as u64);
+    assert_eq!(world.model.foreign.len(), 0);
+    // The same from a host is answered.
+    for bytes in [ping, asks, hello] {
+        assert_eq!(world.probe(STRANGER, SERVER, bytes).len(), 1);
+    }
+    world.model.foreign.clear();
+    world.assert_quiet();
 }

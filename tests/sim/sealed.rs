@@ -268,6 +268,7 @@ fn a_handshake_that_is_lost_redirected_or_refused() {
     let answers = world.probe(STRANGER, SERVER, hello.clone());
     assert_eq!(answers.len(), 1, "WELCOME, to where it came from");
     assert!(answers[0].to == STRANGER && answers[0].bytes.len() <= hello.len());
+    world.model.addresses_change = true;
     // Nothing else goes there: not what the application says, not PING, not BYE.
     world.promise(SERVER, STRANGER, 5000);
     world.run_for(Duration::from_millis(400));

@@ -78,9 +78,9 @@ pub(crate) fn client(
 }
 
 /// The server's part: returns when WELCOME has been sent, or with the first frame of a plaintext
-/// session without HELLO. `offer` gets the keys of sealed datagrams before the client hears that it may
-/// use them, and `on_session` the number of the session before the client hears that; what they return
-/// lives as long as the connection.
+/// session without HELLO. `offer` gets the keys of sealed datagrams before WELCOME, so that they are there
+/// when the client uses them; it cannot have them earlier, since the number of the session is in WELCOME.
+/// `on_session` gets that number, also before WELCOME. What the two return lives as long as the connection.
 pub(crate) fn server(
     stream: Arc<TcpStream>,
     tls: Option<TlsSession>,

@@ -45,7 +45,10 @@ impl PacketKey for ProviderKey {
 /// The suite whose AEAD seals when this one was negotiated for TLS, if the provider has it.
 ///
 /// AES-256-GCM also after AES-128-GCM: rustls takes keys of 32 bytes only.
-fn aead(provider: &CryptoProvider, negotiated: CipherSuite) -> Option<&'static Tls13CipherSuite> {
+pub(super) fn aead(
+    provider: &CryptoProvider,
+    negotiated: CipherSuite,
+) -> Option<&'static Tls13CipherSuite> {
     let wanted = match negotiated {
         CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => negotiated,
         _ => CipherSuite::TLS13_AES_256_GCM_SHA384,
@@ -85,7 +88,7 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> [u8; N] {
 }
 
 /// What the exported value holds, for one side.
-fn keys(
+pub(super) fn keys(
     suite: &'static Tls13CipherSuite,
     session: u128,
     exported: &[u8; EXPORT_LEN],

@@ -60,6 +60,9 @@ pub(super) struct Core {
     pub(super) armed: Option<Instant>,
     pub(super) timer_sleeps: bool,
     pub(super) waiters: usize,
+    /// A datagram, its address and length, that was too large for the network and for which no
+    /// acknowledgement was asked.
+    pub(super) too_large: Option<(SocketAddr, usize)>,
     /// Gone when the socket is closed, which ends whoever waits for messages.
     pub(super) inbox: Option<Sender<Incoming>>,
     pub(super) closed: bool,
@@ -81,6 +84,7 @@ impl Core {
             armed: None,
             timer_sleeps: false,
             waiters: 0,
+            too_large: None,
             inbox: Some(inbox),
             closed: false,
         }

@@ -10,9 +10,12 @@ use super::socket::{RecvBuffer, Socket, TICK};
 use super::turn::Turn;
 use crate::error::{ClosedBy, VstpError};
 use crate::net::{clock, random};
-use crate::proto::datagram::{Endpoint, EndpointStats, Progress, SealId, SealedKeys, Token};
+use crate::proto::datagram::{
+    Endpoint, EndpointStats, Progress, SealId, SealedKeys, SendError, Token,
+};
 use crate::wire::Frame;
 use crossbeam_channel::{Receiver, bounded};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -168,9 +171,23 @@ impl Driver {
                 // As good as lost on the way: what matters is sent again.
                 self.send_errors.fetch_add(1, Ordering::Relaxed);
                 log::trace!("datagram to {} was not sent: {error}", transmit.to);
+                if is_too_large(&error) {
+                    self.give_up_too_large(transmit.to, transmit.segment_len);
+                }
             }
         }
         *spare() = out;
+    }
+
+    /// What is too large for the network now is so the next time: those who sent it are told.
+    fn give_up_too_large(&self, to: SocketAddr, len: usize) {
+        let mut core = self.lock();
+        if core.endpoint.handle_too_large(to, len) == 0 {
+            core.too_large = Some((to, len));
+        }
+        core.hand_over(&self.inbox_len);
+        drop(core);
+        self.changed.notify_all();
     }
 
     /// Whether the timer thread must be told of an earlier deadline.
@@ -365,7 +382,14 @@ impl Driver {
             }
             let sent = core.endpoint.send(clock::now(), to, frame.as_ref());
             sent.map_err(VstpError::from)
-        })
+        })?;
+        if self.send_errors.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        match self.lock().too_large.take_if(|(addr, _)| *addr == to) {
+            Some((_, len)) => Err(SendError::TooLarge { len }.into()),
+            None => Ok(()),
+        }
     }
 
     /// Begins a send that is repeated until it is acknowledged; waits for room in the queue.
@@ -506,6 +530,16 @@ fn remaining(until: Option<Instant>) -> Option<Duration> {
     };
     let left = until.saturating_duration_since(clock::now());
     (!left.is_zero()).then(|| left.min(TICK))
+}
+
+/// EMSGSIZE, whose kind std does not name.
+fn is_too_large(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let code = rustix::io::Errno::MSGSIZE.raw_os_error();
+    // WSAEMSGSIZE.
+    #[cfg(not(unix))]
+    let code = 10_040;
+    error.raw_os_error() == Some(code)
 }
 
 pub(super) fn closed() -> VstpError {

@@ -99,9 +99,14 @@ pub enum Failure {
     Local,
     /// The peer opened another session from the same address: it has restarted.
     Replaced,
+    /// The network takes no datagrams as long as those that it needs.
+    TooLarge {
+        /// Bytes of such a datagram.
+        len: usize,
+    },
 }
 
-/// Why a frame cannot be sent; nothing was queued.
+/// Why a frame cannot be sent; nothing stays queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SendError {
@@ -143,6 +148,12 @@ pub enum SendError {
     /// No sealed session with this address, and nothing else is sent here.
     #[error("there is no sealed session with this address")]
     NotSealed,
+    /// The network takes no datagrams of this length; what was queued was given up.
+    #[error("the network takes no datagram of {len} bytes; lower max_datagram_size")]
+    TooLarge {
+        /// Bytes of the datagram.
+        len: usize,
+    },
     /// A session with this address exists or is being opened.
     #[error("a session with this address exists already")]
     Connected,

@@ -22,7 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use worker::{Work, spawn_workers};
 
-/// A server for frames in datagrams. They are not encrypted.
+/// A server for frames in datagrams. They are not encrypted, but for those of
+/// [sealed sessions](crate::net::udp::SealedSessions).
 ///
 /// Use it in one of two ways: [`run`](Self::run) or [`spawn`](Self::spawn) with a handler, or
 /// [`recv`](Self::recv) and [`send`](Self::send) in a loop of your own.

@@ -1,6 +1,6 @@
 //! Keys of sealed datagrams: what the two ends derive, and from what.
 
-use super::super::sealed::is_able;
+use super::super::sealed::{self, is_able};
 use super::*;
 use crate::proto::datagram::{Direction, SealedKeys};
 use rustls::crypto::ring;
@@ -83,4 +83,49 @@ fn a_provider_without_the_aead_offers_nothing() {
     ));
     assert!(with(|s| s.suite() == CipherSuite::TLS13_AES_256_GCM_SHA384));
     assert!(!with(|s| s.suite() == CipherSuite::TLS13_AES_128_GCM_SHA256));
+}
+
+#[test]
+fn the_exported_value_is_cut_as_the_specification_says() {
+    let exported = std::array::from_fn(|place| place as u8);
+    let header = |id: std::ops::Range<u8>, number: u64| {
+        [
+            b"VS\x01",
+            &id.collect::<Vec<u8>>()[..],
+            &number.to_be_bytes(),
+        ]
+        .concat()
+    };
+    // The examples of section 4.13, up to the beginning of the ciphertext.
+    let examples = [
+        (
+            CipherSuite::TLS13_AES_256_GCM_SHA384,
+            true,
+            0..8,
+            0,
+            [0xc0, 0x44, 0x24, 0x8a],
+        ),
+        (
+            CipherSuite::TLS13_AES_128_GCM_SHA256,
+            true,
+            0..8,
+            0,
+            [0xc0, 0x44, 0x24, 0x8a],
+        ),
+        (
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+            false,
+            8..16,
+            258,
+            [0x7d, 0x8c, 0x2d, 0xdc],
+        ),
+    ];
+    for (negotiated, is_client, id, number, begin) in examples {
+        let suite = sealed::aead(&ring::default_provider(), negotiated).unwrap();
+        let keys = sealed::keys(suite, 5, &exported, is_client).unwrap();
+        assert_eq!(keys.send.id.to_vec(), id.clone().collect::<Vec<u8>>());
+        let mut frame = b"VT\x01\x03\x00\x0b\x00\x00\x00\x00\x05\x04\x05testvalueHello".to_vec();
+        let tag = keys.send.key.seal(number, &header(id, number), &mut frame);
+        assert!(tag.is_some() && frame[..4] == begin, "{frame:x?}");
+    }
 }

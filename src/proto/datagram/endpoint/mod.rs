@@ -13,6 +13,7 @@ mod connecting;
 mod drive;
 mod handshake;
 mod moving;
+mod path;
 mod receive;
 mod sealed;
 mod strangers;

@@ -442,3 +442,37 @@ fn du17_progress_after_a_refused_fragment_is_no_longer_than_it() {
         assert!(answer.len() <= datagram.len(), "{} bytes", answer.len());
     }
 }
+
+/// What the network does not take because of its length is given up; the rest goes on.
+#[test]
+fn du26_what_is_too_large_for_the_network_is_given_up() {
+    let mut pair = Pair::new(EndpointConfig::default());
+    pair.lose = |_| true;
+    let (now, to) = (pair.now, pair.addrs[0]);
+    let mut send = |len| {
+        let frame = Frame::data(payload(len));
+        pair.ends[1]
+            .send_with_ack(now, to, frame)
+            .expect("it can be sent")
+    };
+    let (short, long, cut) = (send(100), send(1100), send(5000));
+    pair.drain(1);
+    assert_eq!(pair.ends[1].handle_too_large(to, 1100), 2);
+    let elsewhere = pair.addrs[1];
+    assert_eq!(pair.ends[1].handle_too_large(elsewhere, 0), 0);
+    pair.drain(1);
+    let failed: Vec<_> = pair.events[1].drain(..).collect();
+    let failure = Failure::TooLarge { len: 1100 };
+    for token in [long, cut] {
+        let gave_up = |event: &Event| match event {
+            Event::Failed(of, how) => (*of, *how) == (token, failure),
+            _ => false,
+        };
+        assert!(failed.iter().any(gave_up), "{failed:?}");
+    }
+    assert_eq!(failed.len(), 2);
+    pair.lose = |_| false;
+    pair.run(Duration::from_secs(5));
+    let arrived = |event: &Event| matches!(event, Event::Delivered(token) if *token == short);
+    assert!(pair.events[1].iter().any(arrived));
+}

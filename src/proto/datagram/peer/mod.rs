@@ -182,7 +182,13 @@ impl Peer {
     /// Bytes of a plain datagram to it at the most.
     #[must_use]
     pub(crate) fn max_datagram_len(&self, config: &EndpointConfig) -> usize {
-        config.max_datagram_len - self.sealed.as_ref().map_or(0, |_| OVERHEAD)
+        config.max_datagram_len - self.sealed_overhead()
+    }
+
+    /// What sealing adds to its datagrams (bytes).
+    #[must_use]
+    pub(crate) fn sealed_overhead(&self) -> usize {
+        self.sealed.as_ref().map_or(0, |_| OVERHEAD)
     }
 
     /// Whether its keys may seal no more than goodbye.

@@ -4,7 +4,6 @@
 use super::super::ack;
 use super::super::config::{AnswerLimit, EndpointConfig, MAX_DATAGRAM_LEN};
 use super::super::emit::{self, Control};
-use super::super::seal::OVERHEAD;
 use super::{Peer, Shared};
 use crate::proto::keys;
 use crate::wire::{Flags, FrameType, FrameWriter};
@@ -36,7 +35,7 @@ impl Peer {
                 self.push_ping(&number);
             }
         }
-        let added = self.sealed.as_ref().map_or(0, |_| OVERHEAD);
+        let added = self.sealed_overhead();
         let mut next = self.next_len(now, shared.config);
         let segment_len = next?;
         let mut count = 0;

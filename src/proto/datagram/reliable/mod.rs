@@ -259,6 +259,22 @@ impl Reliable {
         self.unconfirmed.clear();
     }
 
+    /// Gives up what needs datagrams of `len` bytes or more; how many that were.
+    pub(crate) fn fail_longer(&mut self, len: usize, failure: Failure) -> usize {
+        let messages = self.messages.iter().filter(|(_, m)| m.len >= len);
+        let mut all: Vec<u64> = messages.map(|(id, _)| *id).collect();
+        for (frag_id, set) in &self.sets {
+            if set.datagram_len(*frag_id, 0, &self.proof) >= len {
+                all.push(set.msg_id);
+            }
+        }
+        all.sort_unstable();
+        for msg_id in &all {
+            self.end(*msg_id, Err(failure));
+        }
+        all.len()
+    }
+
     fn end(&mut self, msg_id: u64, how: Result<(), Failure>) -> bool {
         if let Some(message) = self.messages.remove(&msg_id) {
             if let Some(number) = message.number {
