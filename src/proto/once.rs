@@ -14,14 +14,14 @@ const MAX_RANGE_COUNT: usize = 1024;
 
 /// The content of `once`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Once {
+pub struct OnceId {
     /// The session on the stream that the message belongs to, whatever it came by.
     pub session: u128,
     /// The message.
     pub number: u64,
 }
 
-impl Once {
+impl OnceId {
     /// Reads it; `Err` when there is one that is no such value.
     ///
     /// # Errors
@@ -108,15 +108,18 @@ mod tests {
 
     #[test]
     fn the_header_is_read_as_it_was_written() {
-        let once = Once {
+        let once = OnceId {
             session: 1 << 100 | 5,
             number: 9,
         };
         let frame = once.on(Frame::data("x"));
-        assert_eq!(Once::of(frame.as_ref().headers), Ok(Some(once)));
-        assert_eq!(Once::of(Frame::data("x").as_ref().headers), Ok(None));
+        assert_eq!(OnceId::of(frame.as_ref().headers), Ok(Some(once)));
+        assert_eq!(OnceId::of(Frame::data("x").as_ref().headers), Ok(None));
         let short = Frame::data("x").with_header(keys::ONCE, [0; 23]);
-        assert!(Once::of(short.as_ref().headers).is_err());
-        assert!(Once::of(once.on(frame).as_ref().headers).is_err(), "twice");
+        assert!(OnceId::of(short.as_ref().headers).is_err());
+        assert!(
+            OnceId::of(once.on(frame).as_ref().headers).is_err(),
+            "twice"
+        );
     }
 }

@@ -17,7 +17,7 @@ use vstp::net::udp::UdpConfig;
 use vstp::proto::ErrorCode;
 use vstp::proto::auto::{Transport, Via};
 use vstp::proto::datagram::SendError;
-use vstp::proto::once::Once;
+use vstp::proto::once::OnceId;
 use vstp::serve::{DualConfig, DualPeer, DualServerHandle, ServerConfig, Session, UdpPeer};
 use vstp::{
     Flags, Frame, FrameType, VstpAutoClient, VstpDualServer, VstpError, VstpTcpClient,
@@ -471,7 +471,7 @@ fn numbers_of_others_are_not_handled() {
         .unwrap();
     let addr = handle.local_addr();
     let client = VstpAutoClient::connect_auto_plain_with(addr, auto()).unwrap();
-    let mine = Once {
+    let mine = OnceId {
         session: client.session_id(),
         number: 1,
     };
@@ -481,7 +481,7 @@ fn numbers_of_others_are_not_handled() {
         .send_with_ack(mine.on(Frame::data("a")), addr)
         .unwrap();
     forger.connect(addr).unwrap();
-    let unknown = Once { session: 5, ..mine };
+    let unknown = OnceId { session: 5, ..mine };
     forger
         .send_with_ack(unknown.on(Frame::data("b")), addr)
         .unwrap();

@@ -10,7 +10,7 @@ use crate::net::udp::Delivery;
 use crate::proto::auto::{Transport, Via};
 use crate::proto::datagram::SendError;
 use crate::proto::keys;
-use crate::proto::once::Once;
+use crate::proto::once::OnceId;
 use crate::wire::{Flags, Frame};
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -186,7 +186,7 @@ impl Inner {
             state.next_once - 1
         };
         let session = self.session_id;
-        let frame = Once { session, number }.on(frame);
+        let frame = OnceId { session, number }.on(frame);
         let delivery = half.client.start_send(frame.clone(), to)?;
         Ok((delivery, Some(frame)))
     }

@@ -1,3 +1,5 @@
+//! Measurements on a virtual clock, and made-up ones: when it switches, and that it does not flap.
+
 use super::*;
 use std::time::Duration;
 

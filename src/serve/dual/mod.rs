@@ -23,7 +23,7 @@ use crate::net::addr::{Address, ToAddress};
 use crate::net::auto::FEATURE;
 #[cfg(feature = "tls")]
 use crate::net::tls::TlsServerConfig;
-use crate::proto::once::Once;
+use crate::proto::once::OnceId;
 use crate::proto::{ErrorCode, keys};
 use crate::wire::{Flags, Frame, Headers};
 use ledger::{Begun, Ledgers};
@@ -208,7 +208,7 @@ struct Both<F> {
 impl<F: Fn(&DualPeer<'_>, Frame) -> Reply> Both<F> {
     fn by_tcp(&self, session: &Session, frame: Frame) -> Reply {
         let peer = DualPeer::by_tcp(session);
-        let once = match Once::of(frame.as_ref().headers) {
+        let once = match OnceId::of(frame.as_ref().headers) {
             Ok(None) => return (self.handler)(&peer, stripped(frame)),
             Ok(Some(once)) if once.session == session.id() => once,
             Ok(Some(_)) | Err(_) => {
@@ -229,7 +229,7 @@ impl<F: Fn(&DualPeer<'_>, Frame) -> Reply> Both<F> {
 
     fn by_udp(&self, peer: &UdpPeer, frame: Frame) -> Reply {
         let dual = DualPeer::by_udp(peer);
-        let once = match Once::of(frame.as_ref().headers) {
+        let once = match OnceId::of(frame.as_ref().headers) {
             Ok(None) => return (self.handler)(&dual, frame),
             // spec 6.3: in a session only, so that a stranger cannot take numbers, and in a sealed one only
             // its own.
