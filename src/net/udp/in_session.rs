@@ -2,12 +2,14 @@
 
 use super::client::VstpUdpClient;
 use super::core::{Core, Incoming};
+#[cfg(all(feature = "tls", feature = "json"))]
 use super::delivery::Delivery;
 use super::driver::closed;
 use super::session::UdpSession;
 use crate::error::VstpError;
 use crate::net::clock;
 use crate::wire::Frame;
+#[cfg(all(feature = "tls", feature = "json"))]
 use std::time::Instant;
 
 /// What came in a session.
