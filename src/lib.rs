@@ -59,3 +59,8 @@ pub type SessionId = u128;
 #[cfg(all(doctest, feature = "dev-certs", feature = "json"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So are those in the guide.
+#[cfg(all(doctest, feature = "dev-certs", feature = "json"))]
+#[doc = include_str!("../docs/guide.md")]
+struct Guide;

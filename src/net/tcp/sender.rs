@@ -29,6 +29,13 @@ pub struct SendError {
     pub error: VstpError,
 }
 
+impl From<SendError> for VstpError {
+    /// For those who do not want the frame back.
+    fn from(error: SendError) -> Self {
+        error.error
+    }
+}
+
 impl Sender {
     pub(crate) fn new(shared: &Arc<Shared>) -> Result<Self, VstpError> {
         // Counted first, so that a thread that is about to end for want of senders stays.

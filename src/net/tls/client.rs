@@ -1,5 +1,6 @@
 //! [`TlsClientConfig`]: what a client trusts, and what it presents.
 
+use super::key_log::KeyLogFile;
 use super::server::Roots;
 use super::verify::Verifier;
 use super::{ALPN, CryptoProvider, error, pem, provider};
@@ -85,6 +86,7 @@ pub struct TlsClientConfigBuilder {
     server_name: Option<String>,
     accept_invalid: bool,
     provider: Option<Arc<CryptoProvider>>,
+    key_log: Option<PathBuf>,
 }
 
 /// A certificate chain and its key, as PEM.
@@ -189,6 +191,14 @@ impl TlsClientConfigBuilder {
         self
     }
 
+    /// Appends the secrets of every session to this file, in the form of `SSLKEYLOGFILE`: whoever can
+    /// read it can read everything. For development, to look into captures; it logs a warning.
+    #[must_use]
+    pub fn danger_key_log(mut self, path: impl Into<PathBuf>) -> Self {
+        self.key_log = Some(path.into());
+        self
+    }
+
     /// The cryptography. Default: the process's default provider, else the compiled-in one.
     #[must_use]
     pub fn provider(mut self, provider: Arc<CryptoProvider>) -> Self {
@@ -234,6 +244,9 @@ impl TlsClientConfigBuilder {
                 })?
             }
         };
+        if let Some(path) = &self.key_log {
+            config.key_log = KeyLogFile::open(path)?;
+        }
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.enable_early_data = false;
         config.resumption = Resumption::disabled();

@@ -11,6 +11,7 @@ mod client;
 pub mod dev;
 mod error;
 mod info;
+mod key_log;
 mod pem;
 mod provider;
 mod sealed;

@@ -1,5 +1,6 @@
 //! [`TlsServerConfig`]: the server's certificate, and whether clients need one.
 
+use super::key_log::KeyLogFile;
 use super::{ALPN, CryptoProvider, error, pem, provider};
 use crate::error::VstpError;
 use rustls::RootCertStore;
@@ -54,6 +55,7 @@ impl TlsServerConfig {
             source: None,
             client_auth: ClientAuth::None,
             provider: None,
+            key_log: None,
         }
     }
 
@@ -168,6 +170,7 @@ pub struct TlsServerConfigBuilder {
     source: Option<Source>,
     client_auth: ClientAuth,
     provider: Option<Arc<CryptoProvider>>,
+    key_log: Option<PathBuf>,
 }
 
 /// Where the certificate and its key come from.
@@ -265,6 +268,14 @@ impl TlsServerConfigBuilder {
         self
     }
 
+    /// Appends the secrets of every session to this file, in the form of `SSLKEYLOGFILE`: whoever can
+    /// read it can read everything. For development, to look into captures; it logs a warning.
+    #[must_use]
+    pub fn danger_key_log(mut self, path: impl Into<PathBuf>) -> Self {
+        self.key_log = Some(path.into());
+        self
+    }
+
     /// The cryptography. Default: the process's default provider, else the compiled-in one.
     #[must_use]
     pub fn provider(mut self, provider: Arc<CryptoProvider>) -> Self {
@@ -312,6 +323,9 @@ impl TlsServerConfigBuilder {
         };
         let resolver: Arc<dyn ResolvesServerCert> = Arc::<CurrentCertificate>::clone(&certificate);
         let mut config = builder.with_cert_resolver(resolver);
+        if let Some(path) = &self.key_log {
+            config.key_log = KeyLogFile::open(path)?;
+        }
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.max_early_data_size = 0;
         config.send_tls13_tickets = 0;

@@ -105,8 +105,8 @@ impl AutoSwitchConfig {
         probe_timeout: Duration;
         /// So many failures in a row, and a transport is left. Default: 3.
         failure_threshold: u32;
-        /// How much better the other transport must score to be switched to (percent of its own score).
-        /// Default: 25.
+        /// How much larger the score of the current transport must be than that of the other to switch
+        /// (percent). Default: 25.
         score_margin: u32;
         /// Shortest time between two switches, whatever is measured. Default: 2 s.
         dwell_time: Duration;

@@ -2,66 +2,11 @@
 //! own.
 
 use super::fragment::{Cut, Inner};
+use super::proof::{Proof, header_len};
 use crate::proto::keys::{self, Features};
 use crate::wire::{
     EncodeError, Flags, FrameRef, FrameType, FrameWriter, Limits, Trailer, digit_count, encoded_len,
 };
-
-/// Proves that a datagram belongs to a session.
-pub(super) type Sid = [u8; 16];
-
-/// How a frame shows whose it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Proof {
-    /// Not at all: no session.
-    None,
-    /// By the session's `sid`.
-    Sid(Sid),
-    /// By the datagram around it, which is sealed; that finds every damage, too.
-    Sealed,
-}
-
-impl Proof {
-    /// Whether there is a session.
-    #[must_use]
-    pub(super) const fn is_session(&self) -> bool {
-        !matches!(self, Self::None)
-    }
-
-    /// Bytes of the header that shows it.
-    #[must_use]
-    pub(super) const fn header_len(&self) -> usize {
-        match self {
-            Self::Sid(sid) => header_len(keys::SID, sid.len()),
-            Self::None | Self::Sealed => 0,
-        }
-    }
-
-    /// When a frame has a trailer.
-    #[must_use]
-    pub(super) const fn trailer(&self) -> Trailer {
-        match self {
-            Self::None | Self::Sid(_) => Trailer::Always,
-            Self::Sealed => Trailer::WhenFlagged,
-        }
-    }
-
-    /// Bytes of the trailer of a frame without the CRC flag.
-    #[must_use]
-    pub(super) const fn trailer_len(&self) -> usize {
-        match self {
-            Self::None | Self::Sid(_) => 4,
-            Self::Sealed => 0,
-        }
-    }
-
-    /// Adds the header, if there is one.
-    pub(super) fn write(&self, writer: &mut FrameWriter<'_>) {
-        if let Self::Sid(sid) = self {
-            writer.header(keys::SID, sid);
-        }
-    }
-}
 
 /// What a frame needs to leave: the numbers that the transport adds.
 #[derive(Debug, Clone, Copy)]
@@ -152,10 +97,6 @@ impl Envelope {
         };
         crate::wire::encode_head(head, Trailer::WhenFlagged, limits, out).map(|_| ())
     }
-}
-
-const fn header_len(key: &str, value_len: usize) -> usize {
-    2 + key.len() + value_len
 }
 
 /// Appends one fragment.
@@ -265,7 +206,7 @@ mod tests {
     use super::*;
     use crate::wire::{Frame, decode_exact};
 
-    const SID: Sid = [3; 16];
+    const SID: [u8; 16] = [3; 16];
 
     #[test]
     fn hello_has_exactly_its_length() {

@@ -4,7 +4,7 @@
 //! parts lie into the datagram.
 
 use super::config::{MAX_FRAGMENT_COUNT, MAX_STRANGER_FRAGMENT_COUNT};
-use super::emit::Proof;
+use super::proof::Proof;
 use crate::wire::crc::Crc32;
 use crate::wire::digit_count;
 use std::ops::Range;

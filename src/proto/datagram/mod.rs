@@ -27,6 +27,7 @@ mod ids;
 mod pacing;
 mod parts;
 mod peer;
+mod proof;
 pub(super) mod ranges;
 mod reassembly;
 mod received;

@@ -257,3 +257,38 @@ fn keys_do_not_get_into_logs() {
     assert!(!text.contains(&secret.join(", ")), "{text}");
     assert!(!text.contains("PRIVATE KEY"));
 }
+
+#[test]
+fn a_key_log_that_cannot_be_written_is_named() {
+    let path = std::env::temp_dir()
+        .join("no-such-folder-of-vstp")
+        .join("keys");
+    for said in [
+        complaint(trusting().danger_key_log(&path).build()),
+        complaint(leaf().server().danger_key_log(&path).build()),
+    ] {
+        assert!(said.contains("no-such-folder-of-vstp"), "{said}");
+    }
+}
+
+#[test]
+fn a_key_log_has_a_line_for_each_secret_and_is_appended_to() {
+    let path = std::env::temp_dir().join(format!("vstp-key-log-{}", std::process::id()));
+    for count in [1, 2] {
+        let client = trusting().danger_key_log(&path).build().unwrap();
+        let mut pair = Pair::new(&client, &leaf().server().build().unwrap());
+        let (client, server) = pair.outcomes();
+        client.and(server).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let secrets = text
+            .lines()
+            .filter(|line| line.starts_with("CLIENT_TRAFFIC_SECRET_0 "));
+        assert_eq!(secrets.count(), count);
+        for line in text.lines() {
+            let parts: Vec<&str> = line.split(' ').collect();
+            assert_eq!(parts.len(), 3, "{line}");
+            assert_eq!(parts[1].len(), 64, "{line}");
+        }
+    }
+    fs::remove_file(&path).unwrap();
+}

@@ -1,7 +1,7 @@
 //! What is remembered while sessions are being opened, on either side.
 
 use super::super::seal::Sealing;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// A network that counts as one client.
@@ -16,6 +16,17 @@ pub(super) struct Connecting {
     pub(super) wait: Duration,
     pub(super) next_at: Instant,
     pub(super) give_up_at: Option<Instant>,
+}
+
+/// Whose the sealed datagrams with one id are.
+#[derive(Debug)]
+pub(super) enum Owner {
+    /// Of a session that a client may open here.
+    Offered(Box<Sealing>),
+    /// Of a session that this side is opening with a server.
+    Connecting(SocketAddr),
+    /// Of the session with this peer.
+    Session(usize),
 }
 
 /// Cookies handed out in the current second.

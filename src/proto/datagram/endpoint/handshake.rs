@@ -9,15 +9,15 @@
 //! ```
 
 use super::super::config::{COOKIES_PER_SECOND, HELLO_LEN};
-use super::super::emit::{self, Control, Proof};
+use super::super::emit::{self, Control};
 use super::super::fields::Fields;
 use super::super::parts::{Event, Failure, SendError};
 use super::super::peer::{Link, Peer};
+use super::super::proof::Proof;
 use super::super::seal::{OVERHEAD, Sealing};
 use super::super::stats::DropReason;
 use super::Endpoint;
-use super::connecting::{Connecting, CookieRate, network};
-use super::sealed::Owner;
+use super::connecting::{Connecting, CookieRate, Owner, network};
 use crate::proto::code::ErrorCode;
 use crate::proto::keys::{self, Features};
 use crate::wire::{FrameRef, FrameType};

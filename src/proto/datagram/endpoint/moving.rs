@@ -1,10 +1,11 @@
 //! A sealed session moves with its client: another address is challenged, and gets the session when it
 //! answers (spec 4.13). Plain sessions stay where they are.
 
-use super::super::emit::{Control, Proof};
+use super::super::emit::Control;
 use super::super::parts::Failure;
+use super::super::proof::Proof;
 use super::Endpoint;
-use super::sealed::Owner;
+use super::connecting::Owner;
 use crate::wire::FrameType;
 use std::net::SocketAddr;
 use std::time::Instant;

@@ -1,10 +1,11 @@
 //! A datagram arrives: whose it is, and what its frames do (spec 4.1, 4.11).
 
 use super::super::config::MAX_DATAGRAM_LEN;
-use super::super::emit::{Control, Proof, Sid};
+use super::super::emit::Control;
 use super::super::fields::{Fields, FragmentFields};
 use super::super::parts::{Event, Failure};
 use super::super::peer::{Peer, Shared};
+use super::super::proof::{Proof, Sid};
 use super::super::seal;
 use super::super::stats::DropReason;
 use super::Endpoint;

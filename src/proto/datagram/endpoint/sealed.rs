@@ -12,13 +12,15 @@
 //! another datagram comes from the address, which shows that WELCOME arrived there, nothing else goes to it.
 
 use super::super::config::{HELLO_LEN, MAX_DATAGRAM_LEN};
-use super::super::emit::{Control, Proof};
+use super::super::emit::Control;
 use super::super::fields::Fields;
 use super::super::parts::{Event, Failure, SendError};
 use super::super::peer::{Link, Path, Peer, Sealed};
+use super::super::proof::Proof;
 use super::super::seal::{self, SealId, SealedKeys, Sealing};
 use super::super::stats::DropReason;
 use super::Endpoint;
+use super::connecting::Owner;
 use super::receive::Input;
 use crate::proto::code::ErrorCode;
 use crate::proto::keys;
@@ -26,17 +28,6 @@ use crate::proto::keys::Features;
 use crate::wire::{FrameRef, FrameType, Limits, decode_exact};
 use std::net::SocketAddr;
 use std::time::Instant;
-
-/// Whose the sealed datagrams with one id are.
-#[derive(Debug)]
-pub(super) enum Owner {
-    /// Of a session that a client may open here.
-    Offered(Box<Sealing>),
-    /// Of a session that this side is opening with a server.
-    Connecting(SocketAddr),
-    /// Of the session with this peer.
-    Session(usize),
-}
 
 impl Endpoint {
     /// Begins a sealed session; ends in [`Event::Connected`] or [`Event::ConnectFailed`].

@@ -9,9 +9,10 @@ use super::config::{
     AnswerLimit, EndpointConfig, MAX_FRAGMENT_COUNT, MAX_SETS_PER_SESSION, MAX_SETS_PER_STRANGER,
     MAX_STRANGER_FRAGMENT_COUNT, SET_LIFE, STRANGER_LIFE,
 };
-use super::emit::{Control, Proof};
+use super::emit::Control;
 use super::fields::Fields;
 use super::parts::Failure;
+use super::proof::Proof;
 use super::reassembly::Reassembly;
 use super::received::Received;
 use super::reliable::Reliable;

@@ -1,8 +1,8 @@
 //! What a peer is made from and what it says, apart from its state.
 
 use super::super::config::EndpointConfig;
-use super::super::emit::Proof;
 use super::super::parts::Failure;
+use super::super::proof::Proof;
 use super::super::reassembly::Totals;
 use super::super::seal::Sealing;
 use super::super::stats::EndpointStats;

@@ -24,10 +24,10 @@ use super::config::{
     MAX_SPAN_IN_SESSION, MAX_SPAN_OF_STRANGER,
 };
 use super::congestion::Congestion;
-use super::emit::Proof;
 use super::ids::IdMap;
 use super::pacing::Pacer;
 use super::parts::{Failure, Progress};
+use super::proof::Proof;
 use super::rtt::Rtt;
 use super::sent::{Item, SentLog};
 use crate::wire::Limits;

@@ -1,7 +1,8 @@
 //! What is resent until it is acknowledged: a message in one datagram, or a set of fragments.
 
-use super::super::emit::{self, Envelope, Proof};
+use super::super::emit::{self, Envelope};
 use super::super::fragment::{Cut, Inner};
+use super::super::proof::Proof;
 use super::super::ranges::RangeSet;
 use crate::wire::{Frame, Limits};
 use std::time::Instant;
