@@ -2,7 +2,7 @@
 //!
 //! A [`VstpTcpServer`] and a [`VstpUdpServer`] that share their handler, with their threads; what is added is
 //! that both have the same port, that one handle stops both, and that a message of a
-//! [`VstpAutoClient`](crate::net::auto::VstpAutoClient) that comes by both is handled once ([`ledger`]).
+//! [`VstpAutoClient`](crate::net::auto::VstpAutoClient) that comes by both is handled once.
 
 mod config;
 mod handle;
