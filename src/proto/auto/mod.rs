@@ -110,10 +110,13 @@ impl Path {
 /// for second in 0..60 {
 ///     let now = start + Duration::from_secs(second);
 ///     switch.handle_timeout(now);
-///     while let Some(output) = switch.poll_output() {
-///         if let Output::Probe { transport, number } = output {
-///             let delay = if transport == Transport::Tcp { 50 } else { 10 };
-///             switch.handle_pong(now + Duration::from_millis(delay), transport, number);
+///     let sent: Vec<Output> = std::iter::from_fn(|| switch.poll_output()).collect();
+///     for (answers, delay) in [(Transport::Udp, 10), (Transport::Tcp, 50)] {
+///         for output in &sent {
+///             let Output::Probe { transport, number } = *output else { continue };
+///             if transport == answers {
+///                 switch.handle_pong(now + Duration::from_millis(delay), transport, number);
+///             }
 ///         }
 ///     }
 /// }
