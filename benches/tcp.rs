@@ -1,6 +1,6 @@
 //! Connections beside bare sockets: round trips and one-way streams, in plaintext and over TLS.
 //!
-//!     cargo bench --bench tcp [-- --quick] [-- --only roundtrip|plain|tls|many]
+//!     cargo bench --bench tcp [-- --quick] [-- --only roundtrip|plain|tls|many|metrics]
 //!
 //! Client and receiver are two threads of this process, over loopback. Each line compares contestants
 //! that took turns, round by round, and prints medians; the first one is the baseline.
@@ -18,6 +18,7 @@ use common::median;
 use std::env;
 use std::time::Duration;
 use tcp_peers as peers;
+use vstp::net::Meter;
 
 /// One contestant: does its work once and says how long it took, in seconds.
 type Work<'a> = (&'static str, Box<dyn FnMut() -> f64 + 'a>);
@@ -26,7 +27,7 @@ fn main() {
     let args: Vec<String> = env::args().collect();
     if args.iter().any(|arg| arg == "--help") {
         println!(
-            "tcp: this crate beside bare sockets\n\n  --quick        a smoke run, whose numbers mean nothing\n  --only GROUP   roundtrip, plain, tls or many"
+            "tcp: this crate beside bare sockets\n\n  --quick        a smoke run, whose numbers mean nothing\n  --only GROUP   roundtrip, plain, tls, many or metrics"
         );
         return;
     }
@@ -132,6 +133,29 @@ fn main() {
                         "vstp feed",
                         Box::new(|| peers::vstp_one_way(len, n / 2, true, true)),
                     ),
+                ],
+            );
+        }
+    }
+    if wanted("metrics") {
+        let n = 20_000 / scale;
+        for handler in [false, true] {
+            let label = if handler {
+                "round trip 64 B through a handler"
+            } else {
+                "round trip 64 B"
+            };
+            let trips =
+                |meter: fn() -> Meter| move || peers::metered_round_trips(n, handler, meter());
+            race(
+                label,
+                n,
+                0,
+                // The difference is small: more rounds.
+                3 * rounds,
+                vec![
+                    ("nothing counted", Box::new(trips(Meter::off))),
+                    ("metrics", Box::new(trips(Meter::new))),
                 ],
             );
         }

@@ -10,6 +10,7 @@
 //! | [`wire`] | bytes to frames and back; pure functions |
 //! | [`proto`] | what may follow what; state machines without I/O |
 //! | [`error`], [`codec`] | the error of every call; the codec under its published names |
+//! | [`metrics`] | what is counted, and its text for Prometheus |
 //! | [`net`] | sockets, TLS, connections, clients |
 //! | [`serve`] | servers: accepting, limits, worker threads, shutting down |
 //! | [`easy`] | serde types in, serde types out |
@@ -37,6 +38,7 @@ pub mod codec;
 #[cfg(all(feature = "tls", feature = "json"))]
 pub mod easy;
 pub mod error;
+pub mod metrics;
 pub mod net;
 pub mod proto;
 pub mod serve;

@@ -461,3 +461,32 @@ fn every_example_explains_itself() {
         assert!(lines[0].starts_with("usage: "), "{name}: {lines:?}");
     }
 }
+
+#[test]
+fn metrics_are_printed_and_served() {
+    let folder = Folder::new("metrics");
+    let (code, lines, errors) = Example::start("metrics", &[], &folder.certs()).end();
+    assert_eq!((code, &errors[..]), (0, &[][..]));
+    for line in [
+        "# TYPE vstp_frames_total counter",
+        "vstp_frames_total{role=\"server\",direction=\"received\",type=\"data\"} 10",
+        "vstp_frames_total{role=\"client\",direction=\"received\",type=\"pong\"} 1",
+        "vstp_handler_seconds_count{role=\"server\"} 10",
+    ] {
+        assert!(lines.iter().any(|l| l == line), "{line}: {lines:?}");
+    }
+
+    let server = Example::start("metrics", &["serve", "127.0.0.1:0"], &folder.certs());
+    let line = server.line();
+    let addr = line.strip_prefix("listening on http://").unwrap();
+    let addr = addr.strip_suffix("/metrics").unwrap();
+    let mut http = std::net::TcpStream::connect(addr).unwrap();
+    http.set_read_timeout(Some(LONG)).unwrap();
+    http.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    http.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("vstp_connections_active{role=\"server\"} 1\n"));
+    assert_eq!(server.end().0, 0);
+}

@@ -82,30 +82,37 @@ fn an_import_upwards_is_found() {
         let lines = format!("{from}: {code}\n{to}: pub struct B;");
         one(&lines, &format!("src/{from}.rs:2:"), layer);
     };
-    up("wire/a", "use crate::net::b::B;", "net/b", "(layer 3)");
-    up("wire/a", "use super::super::net::b;", "net/b", "(layer 3)");
+    up("wire/a", "use crate::net::b::B;", "net/b", "(layer 4)");
+    up("wire/a", "use super::super::net::b;", "net/b", "(layer 4)");
     up(
         "wire/a",
         "use crate::{net::{b::{self}}};",
         "net/b",
-        "(layer 3)",
+        "(layer 4)",
     );
     up(
         "wire/a",
         "fn f() { crate::net::b::f() }",
         "net/b",
-        "(layer 3)",
+        "(layer 4)",
     );
     up("wire/a", "use crate::proto::b::B;", "proto/b", "(layer 1)");
     up("proto/a", "use crate::error::B;", "error", "(layer 2)");
-    up("error", "use crate::net::b::B;", "net/b", "(layer 3)");
+    up("error", "use crate::net::b::B;", "net/b", "(layer 4)");
+    up(
+        "error",
+        "use crate::metrics::B;",
+        "metrics/mod",
+        "(layer 3)",
+    );
+    up("metrics/a", "use crate::net::b::B;", "net/b", "(layer 4)");
     up(
         "net/a",
         "pub use crate::serve::b::B;",
         "serve/b",
-        "(layer 4)",
+        "(layer 5)",
     );
-    up("serve/a", "use crate::easy::B;", "easy/mod", "(layer 5)");
+    up("serve/a", "use crate::easy::B;", "easy/mod", "(layer 6)");
     let group = "wire/a: use crate::{\nwire/a: wire::b,\nwire/a: net::c,\nwire/a: };";
     one(
         &format!("{group}\nwire/b: \nnet/c: "),
@@ -258,6 +265,9 @@ fn input_output_and_waiting_below_net_are_found() {
         none(&format!("{module}: {allowed}"));
     }
     none("net/a: use std::{sync::Mutex, net::TcpStream, thread}; use log::warn;");
+    none("metrics/a: use std::sync::atomic::AtomicU64;");
+    let lock = "metrics/a: use std::sync::Mutex;";
+    one(lock, "src/metrics/a.rs:2:", "below net");
 }
 
 #[test]

@@ -1,9 +1,17 @@
-//! What the codec allocates, counted (rows A6, A8 and A11). A binary of its own: the counter replaces
+//! What the codec and connections allocate, counted (rows A6, A8 and A11). A binary of its own: the counter replaces
 //! the global allocator, which makes untouched zeroed memory expensive for other tests.
 
 use allocation_counter::measure;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use vstp::proto::datagram::{Endpoint, EndpointConfig, Event};
+use vstp::serve::Session;
 use vstp::wire::{self, Buffer, Decoded, Frame, Limits, Trailer};
 use vstp::{Flags, FrameType, try_decode_frame};
+use vstp::{VstpTcpClient, VstpTcpServer};
+
+/// Reached only by a test that fails.
+const LONG: Duration = Duration::from_secs(20);
 
 fn frame(headers: usize, payload: &[u8]) -> Frame {
     (0..headers).fold(Frame::data(payload), |frame, _| {
@@ -125,4 +133,142 @@ fn encoding_into_a_reused_buffer_allocates_nothing() {
         assert_eq!(len, Ok(out.len()));
     });
     assert_eq!(info.count_total, 0);
+}
+
+/// Allocations of the calling thread for each of a few round trips, once it is warm.
+fn per_round_trip(mut trip: impl FnMut()) -> f64 {
+    const COUNT: u64 = 64;
+    (0..COUNT).for_each(|_| trip());
+    let info = measure(|| (0..COUNT).for_each(|_| trip()));
+    info.count_total as f64 / COUNT as f64
+}
+
+#[test]
+fn a_client_that_lends_or_reuses_frames_allocates_nothing_and_one_that_owns_them_what_it_gets() {
+    let certs = vstp::net::tls::dev::generate().expect("certificates");
+    for tls in [false, true] {
+        let server = if tls {
+            VstpTcpServer::bind("127.0.0.1:0", certs.server().expect("its settings"))
+        } else {
+            VstpTcpServer::bind_plain("127.0.0.1:0")
+        };
+        let server = server.expect("it binds");
+        let addr = server.local_addr();
+        let handle = server
+            .spawn(|_: &Session, frame: Frame| frame)
+            .expect("it starts");
+        let mut client = if tls {
+            VstpTcpClient::connect(addr, &certs.client().expect("its settings"))
+        } else {
+            VstpTcpClient::connect_plain(addr)
+        }
+        .expect("it connects");
+        let frame = frame(1, &[7; 64]);
+        let lent = per_round_trip(|| {
+            client.send(&frame).expect("it is sent");
+            assert!(client.recv_ref().expect("an answer").is_some());
+        });
+        let mut reused = Frame::data("");
+        let reused = per_round_trip(|| {
+            client.send(&frame).expect("it is sent");
+            assert!(client.recv_into(&mut reused).expect("an answer"));
+        });
+        let owned = per_round_trip(|| {
+            client.send(&frame).expect("it is sent");
+            assert!(client.recv().expect("an answer").is_some());
+        });
+        // rustls makes a vector of each record, in both directions.
+        let records = if tls { 2.0 } else { 0.0 };
+        let expected = (records, records, records + 2.0);
+        assert_eq!((lent, reused, owned), expected, "TLS: {tls}");
+        client.close().expect("it closes");
+        handle.shutdown(LONG);
+    }
+}
+
+/// Two endpoints, and what each has to send handed to the other, until both are quiet.
+struct Pair {
+    sides: [(Endpoint, SocketAddr); 2],
+    out: Vec<u8>,
+    now: Instant,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let now = vstp::net::clock::now();
+        let side = |number: u8| {
+            let addr = SocketAddr::from(([127, 0, 0, 1], 1000 + u16::from(number)));
+            let config = EndpointConfig::default();
+            (Endpoint::new(config, [number; 32], now), addr)
+        };
+        Self {
+            sides: [side(1), side(2)],
+            out: Vec::new(),
+            now,
+        }
+    }
+
+    fn settle(&mut self) {
+        // So that pacing has nothing to say.
+        self.now += Duration::from_millis(10);
+        for (endpoint, _) in &mut self.sides {
+            endpoint.handle_timeout(self.now);
+        }
+        let mut moved = true;
+        while std::mem::take(&mut moved) {
+            for from in 0..2 {
+                let (from_addr, to) = (self.sides[from].1, 1 - from);
+                while self.sides[from]
+                    .0
+                    .poll_transmit(self.now, 1, &mut self.out)
+                    .is_some()
+                {
+                    moved = true;
+                    let endpoint = &mut self.sides[to].0;
+                    endpoint.handle_datagram(self.now, from_addr, &self.out, true);
+                }
+            }
+        }
+    }
+
+    /// The next message of a side.
+    fn message(&mut self, side: usize) -> Frame {
+        loop {
+            match self.sides[side].0.poll_event().expect("a message") {
+                Event::Message { frame, .. } => return frame,
+                _ => continue,
+            }
+        }
+    }
+}
+
+#[test]
+fn a_datagram_there_and_back_allocates_what_the_applications_get() {
+    let mut pair = Pair::new();
+    let (a, b) = (pair.sides[0].1, pair.sides[1].1);
+    let request = Frame::data([7; 64]);
+    let once = per_round_trip(|| {
+        let sent = pair.sides[0].0.send(pair.now, b, request.as_ref());
+        sent.expect("it is sent");
+        pair.settle();
+        let message = pair.message(1);
+        let sent = pair.sides[1].0.send(pair.now, a, message.as_ref());
+        sent.expect("it is answered");
+        pair.settle();
+        pair.message(0);
+    });
+    let acknowledged = per_round_trip(|| {
+        let request = request.clone();
+        let sent = pair.sides[0].0.send_with_ack(pair.now, b, request);
+        sent.expect("it is sent");
+        pair.settle();
+        let message = pair.message(1);
+        let sent = pair.sides[1].0.send_with_ack(pair.now, a, message);
+        sent.expect("it is answered");
+        pair.settle();
+        pair.message(0);
+    });
+    // A payload for each application; tables that grow are a few in all. The test clones the request.
+    assert!((2.0..2.5).contains(&once), "{once}");
+    assert!((3.0..3.5).contains(&acknowledged), "{acknowledged}");
 }

@@ -10,6 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use vstp::net::Meter;
 use vstp::net::tcp::TcpConfig;
 use vstp::net::tls::dev;
 use vstp::serve::ServerConfig;
@@ -90,6 +91,44 @@ pub(crate) fn vstp_round_trips(n: usize, tls: bool, spin: Duration) -> f64 {
     let took = began.elapsed().as_secs_f64();
     drop(echo.join().unwrap());
     took
+}
+
+/// The same in plaintext with this meter on both sides; with `handler` the server is one with a handler.
+pub(crate) fn metered_round_trips(n: usize, handler: bool, meter: Meter) -> f64 {
+    let config = TcpConfig::default().meter(meter);
+    let settings = ServerConfig::default().tcp(config.clone());
+    let server = VstpTcpServer::bind_plain_with("127.0.0.1:0", settings).unwrap();
+    let addr = server.local_addr();
+    let connect = || VstpTcpClient::connect_plain_with(addr, config.clone()).unwrap();
+    if handler {
+        let handle = server
+            .spawn(|_: &vstp::serve::Session, frame: Frame| frame)
+            .unwrap();
+        let took = client_round_trips(n, &mut connect());
+        handle.shutdown(Duration::from_secs(5));
+        return took;
+    }
+    let echo = start(move || {
+        let mut connection = server.accept().unwrap();
+        for _ in 0..n {
+            let frame = connection.recv().unwrap().unwrap();
+            connection.send(&frame).unwrap();
+        }
+        connection
+    });
+    let took = client_round_trips(n, &mut connect());
+    drop(echo.join().unwrap());
+    took
+}
+
+fn client_round_trips(n: usize, client: &mut VstpTcpClient) -> f64 {
+    let frame = Frame::data([7; 64]);
+    let began = Instant::now();
+    for _ in 0..n {
+        client.send(&frame).unwrap();
+        client.recv_ref().unwrap().unwrap();
+    }
+    began.elapsed().as_secs_f64()
 }
 
 pub(crate) fn tls_round_trips(n: usize) -> f64 {

@@ -3,6 +3,7 @@
 use super::link::Link;
 use super::message::{decode, encode};
 use crate::error::{RemoteError, VstpError};
+use crate::net::Meter;
 use crate::net::auto::VstpAutoClient;
 use crate::net::tcp::VstpTcpClient;
 use crate::net::udp::{UdpSession, VstpUdpClient};
@@ -264,6 +265,12 @@ impl VstpClient {
             Link::Tcp(_) | Link::Udp(_) => None,
             Link::Auto(link) => Some(&link.client),
         }
+    }
+
+    /// What counts for this client.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        self.link.meter()
     }
 
     /// Says goodbye and closes.

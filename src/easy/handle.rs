@@ -1,6 +1,7 @@
 //! [`ServerHandle`]: shuts a server of typed messages down, whatever its transports.
 
 use crate::error::VstpError;
+use crate::net::Meter;
 use crate::serve::{self, DualServerHandle, ShutdownReport, UdpServerHandle};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -44,6 +45,16 @@ impl From<DualServerHandle> for ServerHandle {
 }
 
 impl ServerHandle {
+    /// What counts for the server.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        match &self.handle {
+            Handle::Tcp(handle) => handle.meter(),
+            Handle::Udp(handle) => handle.meter(),
+            Handle::Dual(handle) => handle.meter(),
+        }
+    }
+
     /// The address that the server is at.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {

@@ -2,6 +2,7 @@
 
 use super::auto::AutoLink;
 use crate::error::{ClosedBy, RemoteError, TimeoutKind, VstpError};
+use crate::net::Meter;
 use crate::net::addr::ToAddress;
 use crate::net::auto::PendingCall;
 use crate::net::clock;
@@ -49,6 +50,14 @@ impl Request {
 }
 
 impl Link {
+    pub(super) fn meter(&self) -> &Meter {
+        match self {
+            Self::Tcp(client) => client.meter(),
+            Self::Udp(link) => link.client.meter(),
+            Self::Auto(link) => link.client.meter(),
+        }
+    }
+
     /// Whether messages can take this transport here.
     fn check_via(&self, via: Via) -> Result<(), VstpError> {
         match (self, via) {

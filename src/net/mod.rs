@@ -9,6 +9,7 @@
 pub mod addr;
 pub mod auto;
 pub mod clock;
+pub mod meter;
 pub(crate) mod random;
 pub(crate) mod socket;
 pub(crate) mod stream;
@@ -21,3 +22,4 @@ pub mod tls;
 pub mod udp;
 
 pub use addr::{Address, ToAddress};
+pub use meter::Meter;

@@ -14,6 +14,7 @@ pub mod keys;
 pub mod once;
 pub mod session;
 pub mod stream;
+pub mod tally;
 
 pub use code::ErrorCode;
 pub use error::{Overrun, Violation};

@@ -5,7 +5,9 @@ use super::listener::TcpAcceptor;
 use super::pool::Pool;
 use super::stats::{Counters, ServerStats};
 use crate::error::{ClosedBy, VstpError};
+use crate::metrics::{Family, Metrics};
 use crate::net::clock;
+use crate::net::meter::{Meter, Source};
 use crate::net::stream;
 use crate::net::tcp::shared::Shared;
 use std::collections::HashMap;
@@ -30,6 +32,9 @@ pub(super) struct ServerShared {
     pub(super) pool: Pool,
     handler_warn: Duration,
     pub(super) counters: Arc<Counters>,
+    pub(super) meter: Meter,
+    /// Slow handlers that the meter was told of.
+    slow_told: AtomicU64,
     /// Wakes the accept thread. Weak, so that the port is free when that thread has ended.
     acceptor: Weak<TcpAcceptor>,
     /// Protects the two values; no other lock is taken inside it.
@@ -41,6 +46,22 @@ pub(super) struct ServerShared {
     next_entry: AtomicU64,
     /// What the first call of `shutdown` found; later ones return the same.
     report: Mutex<Option<ShutdownReport>>,
+}
+
+impl Source for ServerShared {
+    fn fold(&self, into: &Metrics) {
+        let now = self.slow_handlers();
+        let last = self.slow_told.swap(now, Ordering::Relaxed);
+        into.add(Family::HandlersSlow, 0, now.wrapping_sub(last));
+    }
+}
+
+impl Drop for ServerShared {
+    /// No handler runs any more: each would have kept it.
+    fn drop(&mut self) {
+        let told = *self.slow_told.get_mut();
+        self.meter.metrics().subtract(Family::HandlersSlow, 0, told);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +110,7 @@ impl ServerShared {
         local_addr: SocketAddr,
         pool: Pool,
         handler_warn: Duration,
+        meter: Meter,
         acceptor: Weak<TcpAcceptor>,
     ) -> Self {
         Self {
@@ -96,7 +118,9 @@ impl ServerShared {
             lifecycle: Lifecycle::new(),
             pool,
             handler_warn,
-            counters: Arc::default(),
+            counters: Arc::new(Counters::new(meter.metrics())),
+            meter,
+            slow_told: AtomicU64::new(0),
             acceptor,
             accepting: Mutex::default(),
             connections: Mutex::default(),
@@ -149,6 +173,17 @@ impl ServerShared {
                 act(shared, transport);
             }
         }
+    }
+
+    /// Handlers that have been running for longer than the limit.
+    fn slow_handlers(&self) -> u64 {
+        let now = clock::now();
+        let mut count = 0;
+        self.for_each(|shared, _| {
+            let running = shared.and_then(|shared| shared.handler_time(now));
+            count += u64::from(running.is_some_and(|t| t >= self.handler_warn));
+        });
+        count
     }
 
     fn accepting(&self) -> MutexGuard<'_, Accepting> {
@@ -231,14 +266,17 @@ impl ServerHandle {
     /// What the server has done so far.
     #[must_use]
     pub fn stats(&self) -> ServerStats {
-        let mut stats = self.server.counters.snapshot();
-        let now = clock::now();
-        self.server.for_each(|shared, _| {
-            let running = shared.and_then(|shared| shared.handler_time(now));
-            stats.handlers_slow +=
-                u64::from(running.is_some_and(|t| t >= self.server.handler_warn));
-        });
-        stats
+        self.server.meter.refresh();
+        ServerStats {
+            handlers_slow: self.server.slow_handlers(),
+            ..self.server.counters.snapshot()
+        }
+    }
+
+    /// What counts for the server and its connections.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.server.meter
     }
 
     /// Whether the caller is a handler of this server.

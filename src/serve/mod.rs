@@ -9,6 +9,7 @@
 //! | `vstp-keeper` | 1 | its clock | shutdown | with the server |
 //! | `vstp-writer` | one per connection with a [`Sender`](crate::net::tcp::Sender) | the queue, the socket | a queued frame | with the last sender or the connection |
 //! | `vstp-udp-N` | `workers` per UDP server with a handler | the queue of messages, the handler | messages, shutdown | with the server |
+//! | `vstp-metrics` | 1 per [`MetricsServer`] | accept(2), its client for 2 s | a client, shutdown | with it |
 //! | `vstp-watch` | 1, if slow handlers are [told of](ServerConfig::on_slow_handler) | its clock, what it calls | shutdown | with the server |
 //! | `vstp-shutdown` | 1, if a handler calls shutdown, or the server is on both transports | connections that end | their end | then |
 //!
@@ -27,6 +28,7 @@ pub mod log_limit;
 pub mod permits;
 pub mod pool;
 mod reply;
+mod scrape;
 mod session;
 mod slow;
 pub mod stats;
@@ -40,6 +42,7 @@ pub use config::ServerConfig;
 pub use dual::{DualConfig, DualPeer, DualServerHandle, DualStats, VstpDualServer};
 pub use handle::{ServerHandle, ShutdownReport};
 pub use reply::{HandlerError, IntoReply, Reply};
+pub use scrape::MetricsServer;
 pub use session::Session;
 pub use slow::SlowHandler;
 pub use stats::ServerStats;

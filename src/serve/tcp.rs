@@ -21,11 +21,12 @@ use super::pool::{Pool, PoolConfig, RefusedReason};
 use super::reply::IntoReply;
 use super::session::Session;
 use super::slow;
-use super::stats::{Active, HandshakeFailure, Refusal};
+use super::stats::Refusal;
 use super::worker::{self, DynHandler};
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
 use crate::net::clock;
+use crate::net::meter::{Meter, Source};
 use crate::net::tcp::VstpTcpConnection;
 use crate::net::tcp::establish;
 use crate::net::tcp::keeper::Keeper;
@@ -36,7 +37,7 @@ use crate::wire::Frame;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use socket2::SockRef;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// How often a thread that waits for somebody else looks whether the server still runs.
@@ -133,6 +134,8 @@ impl VstpTcpServer {
         mut config: ServerConfig,
     ) -> Result<Self, VstpError> {
         config.tcp.sealed_datagrams = config.sealed_sessions.is_some();
+        let meter = config.tcp.meter.as_ref();
+        let meter = meter.map_or_else(Meter::new, Meter::child);
         config.tcp.memory = Some(Arc::new(MemoryBudget::new(config.max_receive_memory)));
         let local_addr = acceptor.local_addr().map_err(VstpError::Io)?;
         let acceptor = Arc::new(acceptor);
@@ -147,8 +150,11 @@ impl VstpTcpServer {
             local_addr,
             pool,
             config.handler_warn,
+            meter,
             Arc::downgrade(&acceptor),
         ));
+        let source: Weak<dyn Source> = Arc::<ServerShared>::downgrade(&server);
+        server.meter.attach(source);
         Ok(Self {
             acceptor,
             tls,
@@ -162,6 +168,12 @@ impl VstpTcpServer {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.server.local_addr
+    }
+
+    /// What counts for it and its connections.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.server.meter
     }
 
     /// A handle that shuts it down from another thread.
@@ -415,7 +427,6 @@ fn accept_loop(acceptor: &TcpAcceptor, context: &Arc<Context>) {
         let registration = server.register(&stream);
         let held = (place, guard, server.counters.connection());
         let context = Arc::clone(context);
-        let slot = (slot, server.counters.handshake());
         let job = move || welcome(&context, stream, registration, slot, held);
         if let Err(refused) = server.pool.execute(job) {
             server.counters.refused(Refusal::Resources);
@@ -438,23 +449,18 @@ fn welcome(
     context: &Context,
     stream: Arc<TcpStream>,
     registration: Registration,
-    (slot, handshakes): (Permit, Active),
+    slot: Permit,
     held: impl std::fmt::Debug + Send + 'static,
 ) {
     let server = &context.server;
-    let connection = match shake_hands(context, Arc::clone(&stream)) {
+    let handshake = || shake_hands(context, Arc::clone(&stream));
+    let connection = match establish::measured(server.counters.metrics(), handshake) {
         Ok(connection) => connection,
         Err(error) => {
-            server.counters.handshake_failed(match &error {
-                VstpError::Timeout(_) => HandshakeFailure::Timeout,
-                VstpError::Tls(_) => HandshakeFailure::Tls,
-                _ => HandshakeFailure::Protocol,
-            });
             log::debug!("handshake failed: {error}");
             return;
         }
     };
-    drop(handshakes);
     let shared = Arc::clone(connection.shared());
     if let Some(keeper) = &context.keeper {
         keeper.watch(&shared);
@@ -480,10 +486,14 @@ fn shake_hands(context: &Context, stream: Arc<TcpStream>) -> Result<VstpTcpConne
     let config = &context.config.tcp;
     establish::set_options(SockRef::from(&*stream), config).map_err(VstpError::Io)?;
     let tls = context.tls.as_ref().map(TlsSession::server).transpose()?;
-    let sealed = context.config.sealed_sessions.as_ref();
+    let (sealed, meter) = (
+        context.config.sealed_sessions.as_ref(),
+        &context.server.meter,
+    );
     let on_session = |id| match &context.then {
         Then::Serve { on_session, .. } => Some(on_session(id)),
         Then::Hand { .. } => None,
     };
-    establish::server(stream, tls, config, |keys| sealed?.offer(keys), on_session)
+    let offer = |keys| sealed?.offer(keys);
+    establish::server(stream, tls, config, meter, offer, on_session)
 }

@@ -57,7 +57,6 @@ fn serve_until_end(
             // has sent since was not handled.
             Next::Frame if said_bye.is_some() => {}
             Next::Frame => {
-                server.counters.frame_in();
                 let request = connection.take();
                 answer(server, &mut connection, &session, request, handler)?;
             }
@@ -96,9 +95,9 @@ fn answer(
 ) -> Result<(), VstpError> {
     let id = request.header(keys::CORRELATION_ID).map(<[u8]>::to_vec);
     // The frame is gone with the panic and the session is only read, so nothing half-done is seen.
-    connection.shared().handler_begins();
+    let began = connection.shared().handler_begins();
     let reply = catch_unwind(AssertUnwindSafe(|| handler(session, request)));
-    connection.shared().handler_ended();
+    connection.shared().handler_ended(began);
     let reply = reply.unwrap_or_else(|_| {
         server.counters.handler_panicked();
         Reply::Error(HandlerError::new(
@@ -108,16 +107,15 @@ fn answer(
     });
     match reply {
         Reply::None => Ok(()),
-        Reply::One(frame) => send(server, connection, frame, id.as_deref()),
+        Reply::One(frame) => send(connection, frame, id.as_deref()),
         Reply::Many(frames) => frames
             .into_iter()
-            .try_for_each(|frame| send(server, connection, frame, id.as_deref())),
+            .try_for_each(|frame| send(connection, frame, id.as_deref())),
         Reply::Error(error) => refuse(connection, &error, id.as_deref()),
     }
 }
 
 fn send(
-    server: &ServerShared,
     connection: &mut VstpTcpConnection,
     frame: Frame,
     id: Option<&[u8]>,
@@ -138,11 +136,7 @@ fn send(
             let error = HandlerError::new(ErrorCode::Handler, format!("the answer: {error}"));
             refuse(connection, &error, id)
         }
-        Ok(()) => {
-            server.counters.frame_out();
-            Ok(())
-        }
-        failed => failed,
+        result => result,
     }
 }
 

@@ -295,6 +295,25 @@ impl<'a> FrameRef<'a> {
     }
 }
 
+impl Frame {
+    /// Becomes a copy of this frame, in the memory that it has.
+    ///
+    /// # Example
+    /// ```
+    /// use vstp::Frame;
+    /// let mut frame = Frame::data("something longer");
+    /// frame.assign(Frame::data("short").with_header("k", "v").as_ref());
+    /// assert_eq!(frame, Frame::data("short").with_header("k", "v"));
+    /// ```
+    pub fn assign(&mut self, from: FrameRef<'_>) {
+        self.typ = from.typ;
+        self.flags = from.flags;
+        self.headers.assign(from.headers);
+        self.payload.clear();
+        self.payload.extend_from_slice(from.payload);
+    }
+}
+
 impl<'a> From<&'a Frame> for FrameRef<'a> {
     fn from(frame: &'a Frame) -> Self {
         frame.as_ref()

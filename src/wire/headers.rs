@@ -97,6 +97,13 @@ impl Headers {
         self.count == 0
     }
 
+    /// Becomes a copy of these headers, in the memory that it has.
+    pub fn assign(&mut self, from: HeadersRef<'_>) {
+        self.section.clear();
+        self.section.extend_from_slice(from.section);
+        (self.count, self.fault) = (from.count, from.fault);
+    }
+
     /// The same headers, borrowed.
     #[must_use]
     #[inline]

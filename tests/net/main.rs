@@ -8,6 +8,7 @@ mod dual;
 mod dual_switch;
 mod idle;
 mod limits;
+mod metrics;
 mod openssl;
 mod relay;
 mod shutdown;

@@ -9,6 +9,7 @@ use super::status::{FEATURE, Path, Transports, UdpStatus};
 use super::threads;
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
+use crate::net::meter::Meter;
 use crate::net::tcp::{ConnectionStats, VstpTcpClient};
 #[cfg(feature = "tls")]
 use crate::net::tls::TlsClientConfig;
@@ -54,6 +55,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct VstpAutoClient {
     inner: Arc<Inner>,
+    meter: Meter,
     /// Protects the list; taken out of it by whoever joins.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -128,10 +130,12 @@ impl VstpAutoClient {
         let switch = AutoSwitch::new(config.switch.clone(), clock::now());
         let udp = Udp::None(status.unwrap_or(UdpStatus::Unreachable));
         let state = State::new(switch, udp, random::first_msg_id());
+        let meter = config.tcp.meter.clone().unwrap_or_default();
         let names = (udp_addr, connection.session_id());
         let inner = Arc::new(Inner::new(config, tcp, names, state));
         let client = Self {
             inner: Arc::clone(&inner),
+            meter,
             threads: Mutex::default(),
         };
         client.spawn("vstp-auto-tcp", move |inner| {
@@ -343,6 +347,13 @@ impl VstpAutoClient {
         self.inner.tcp.peer_addr
     }
 
+    /// What counts for both transports together; over those that its [`AutoConfig`] names for TCP, or else for
+    /// UDP.
+    #[must_use]
+    pub const fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
     /// What TCP has carried so far.
     #[must_use]
     pub fn tcp_stats(&self) -> ConnectionStats {
@@ -422,6 +433,10 @@ fn offering(mut config: AutoConfig) -> Result<AutoConfig, VstpError> {
     config.validate()?;
     config.tcp.features = config.tcp.features.switched(FEATURE, true);
     config.tcp.sealed_datagrams = true;
+    let above = config.tcp.meter.as_ref().or(config.udp.meter.as_ref());
+    let meter = above.map_or_else(Meter::new, Meter::child);
+    config.tcp.meter = Some(meter.clone());
+    config.udp.meter = Some(meter);
     // Without HELLO there is no session that UDP could belong to.
     config.tcp.hello = true;
     Ok(config)

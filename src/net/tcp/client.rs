@@ -5,8 +5,10 @@ use super::connection::VstpTcpConnection;
 use super::establish;
 use super::split::{ConnectionReader, ConnectionWriter};
 use crate::error::{TimeoutKind, VstpError};
+use crate::metrics::Family;
 use crate::net::addr::{Address, ToAddress};
 use crate::net::clock;
+use crate::net::meter::Meter;
 #[cfg(feature = "tls")]
 use crate::net::tls::{TlsClientConfig, TlsSession};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -73,7 +75,7 @@ impl VstpTcpClient {
         config: TcpConfig,
     ) -> Result<Self, VstpError> {
         let addr = addr.to_address()?;
-        let stream = dial(&addr, &config)?;
+        let (stream, config) = dial(&addr, config)?;
         tls.check_peer(stream.peer_addr().map_err(VstpError::Io)?.ip())?;
         let session = TlsSession::client(tls, addr.host())?;
         let until = clock::after(config.handshake_timeout);
@@ -101,7 +103,7 @@ impl VstpTcpClient {
     /// # Errors
     /// As there, and `Config`.
     pub fn connect_plain_with(addr: impl ToAddress, config: TcpConfig) -> Result<Self, VstpError> {
-        let stream = dial(&addr.to_address()?, &config)?;
+        let (stream, config) = dial(&addr.to_address()?, config)?;
         let until = clock::after(config.handshake_timeout);
         Ok(Self {
             connection: establish::client(stream, None, &config, until)?,
@@ -146,12 +148,31 @@ impl DerefMut for VstpTcpClient {
     }
 }
 
+/// Connects, and counts a failure; the settings come back with the meter that counts.
+fn dial(addr: &Address, mut config: TcpConfig) -> Result<(TcpStream, TcpConfig), VstpError> {
+    config.validate()?;
+    let meter = config.meter.as_ref();
+    let meter = meter.map_or_else(Meter::new, Meter::child);
+    config.meter = Some(meter.clone());
+    match reach(addr, &config) {
+        Ok(stream) => Ok((stream, config)),
+        Err(error) => {
+            let place = match &error {
+                VstpError::Timeout(_) => 0,
+                VstpError::InvalidAddress(_) => 1,
+                _ => 2,
+            };
+            meter.add(Family::ConnectFailures, place);
+            Err(error)
+        }
+    }
+}
+
 /// Connects to the first address of the host that answers, within one deadline for all.
 ///
 /// Of the time left, each address gets its share, so that one that swallows packets leaves time for
 /// the others.
-fn dial(addr: &Address, config: &TcpConfig) -> Result<TcpStream, VstpError> {
-    config.validate()?;
+fn reach(addr: &Address, config: &TcpConfig) -> Result<TcpStream, VstpError> {
     let until = clock::after(config.connect_timeout);
     let found = addr.resolve(until)?;
     let mut last = VstpError::Timeout(TimeoutKind::Connect);

@@ -2,6 +2,7 @@
 
 use super::memory::MemoryBudget;
 use crate::error::VstpError;
+use crate::net::meter::Meter;
 use crate::proto::deadline::FrameDeadline;
 use crate::proto::keys::{AuthToken, Features};
 use crate::wire::Limits;
@@ -48,6 +49,8 @@ pub struct TcpConfig {
     pub(crate) auth_token: Option<AuthToken>,
     /// Whether datagrams may be sealed with keys of the TLS session.
     pub(crate) sealed_datagrams: bool,
+    /// Where the numbers are added up; of a connecting client its own.
+    pub(crate) meter: Option<Meter>,
     /// What the connections of a server share.
     pub(crate) memory: Option<Arc<MemoryBudget>>,
 }
@@ -76,6 +79,7 @@ impl Default for TcpConfig {
             features: Features::default(),
             auth_token: None,
             sealed_datagrams: false,
+            meter: None,
             memory: None,
         }
     }
@@ -233,6 +237,14 @@ impl TcpConfig {
     #[must_use]
     pub fn sealed_datagrams(mut self, on: bool) -> Self {
         self.sealed_datagrams = on;
+        self
+    }
+
+    /// Where the numbers of a client or server are added up with those of others, or [`Meter::off`]. Default:
+    /// nowhere but in its own [`Meter`].
+    #[must_use]
+    pub fn meter(mut self, meter: Meter) -> Self {
+        self.meter = Some(meter);
         self
     }
 

@@ -9,6 +9,8 @@ use super::shared::{Life, Shared};
 use super::split::{ConnectionReader, ConnectionWriter};
 use super::stats::ConnectionStats;
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
+use crate::metrics::Family;
+use crate::net::meter::Meter;
 use crate::net::tls::PeerInfo;
 use crate::net::{clock, random};
 use crate::proto::keys::{self, Features};
@@ -206,7 +208,9 @@ impl VstpTcpConnection {
         self.wait_for(TimeoutKind::Recv, self.call_deadline(), |next, reader| {
             *next == Next::Pong && reader.frame().payload == token
         })?;
-        Ok(clock::now().saturating_duration_since(began))
+        let time = clock::now().saturating_duration_since(began);
+        self.shared.meter.time(Family::RoundTrip, time);
+        Ok(time)
     }
 
     /// Waits for `wanted` and keeps the frames that come before.
@@ -308,6 +312,38 @@ impl VstpTcpConnection {
         }
         let until = self.config.read_timeout.and_then(clock::after);
         Ok(self.reader.next_frame(until)?.then(|| self.reader.frame()))
+    }
+
+    /// [`recv`](Self::recv) into a frame that was used before, whose memory is used again: nothing is
+    /// allocated for messages that fit it. `false` is the end of the session, and leaves the frame as it is.
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Example
+    /// ```
+    /// # use vstp::{Frame, VstpTcpClient, VstpTcpServer};
+    /// # let server = VstpTcpServer::bind_plain("127.0.0.1:0")?;
+    /// # let addr = server.local_addr();
+    /// # let handle = server.spawn(|_: &vstp::serve::Session, frame: Frame| frame)?;
+    /// # let mut client = VstpTcpClient::connect_plain(addr)?;
+    /// let mut frame = Frame::data("");
+    /// for text in ["first", "second"] {
+    ///     client.send(&Frame::data(text))?;
+    ///     assert!(client.recv_into(&mut frame)?);
+    ///     assert_eq!(frame.payload, text.as_bytes());
+    /// }
+    /// # Ok::<(), vstp::VstpError>(())
+    /// ```
+    pub fn recv_into(&mut self, frame: &mut Frame) -> Result<bool, VstpError> {
+        let received = self.recv_ref()?;
+        if let Some(received) = received {
+            frame.assign(received);
+        }
+        Ok(received.is_some())
     }
 
     /// Waits as [`recv_until`](Self::recv_until), for the loop of a server.
@@ -474,6 +510,12 @@ impl VstpTcpConnection {
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
         self.shared.peer_addr
+    }
+
+    /// What counts for it: of a client its own, of an accepted connection that of the server.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.shared.meter
     }
 
     /// What it has carried so far.

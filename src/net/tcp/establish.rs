@@ -7,6 +7,8 @@ use super::outbox::{Framing, Outbox};
 use super::reader::{Next, Reader};
 use super::shared::{Permit, Shared};
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
+use crate::metrics::{Family, Held, Metrics};
+use crate::net::meter::{Meter, Source};
 use crate::net::socket::Transport;
 use crate::net::stream::{self, ReadHalf, WriteHalf};
 use crate::net::tls::{PeerInfo, TlsSession};
@@ -18,7 +20,7 @@ use crate::proto::session::{Security, Session, SessionConfig};
 use crate::wire::Trailer;
 use socket2::SockRef;
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// Sets the options of a socket, connected or not.
@@ -33,11 +35,52 @@ pub(crate) fn set_options(socket: SockRef<'_>, config: &TcpConfig) -> std::io::R
     Ok(())
 }
 
+/// Counts a handshake while it lasts, and how it ends.
+pub(crate) fn measured(
+    metrics: &Arc<Metrics>,
+    handshake: impl FnOnce() -> Result<VstpTcpConnection, VstpError>,
+) -> Result<VstpTcpConnection, VstpError> {
+    let _active = Held::new(metrics, Family::HandshakesActive);
+    let began = clock::now();
+    let result = handshake();
+    match &result {
+        Ok(_) => {
+            let elapsed = clock::now().saturating_duration_since(began);
+            metrics.time(Family::Handshakes, elapsed);
+        }
+        Err(error) => {
+            let place = match error {
+                VstpError::Timeout(_) => 0,
+                VstpError::Tls(_) => 1,
+                _ => 2,
+            };
+            metrics.add(Family::HandshakeFailures, place, 1);
+        }
+    }
+    result
+}
+
 /// The client's part: returns after WELCOME, or at once for a plaintext session without HELLO.
 pub(crate) fn client(
     stream: TcpStream,
     tls: Option<TlsSession>,
     config: &TcpConfig,
+    until: Option<Instant>,
+) -> Result<VstpTcpConnection, VstpError> {
+    let meter = config.meter.clone().unwrap_or_default();
+    let metrics = meter.metrics();
+    metrics.add(Family::ConnectionsOpened, 0, 1);
+    let active = Held::new(&metrics, Family::ConnectionsActive);
+    let connection = measured(&metrics, || shake_hands(stream, tls, config, &meter, until))?;
+    connection.shared().keep(active);
+    Ok(connection)
+}
+
+fn shake_hands(
+    stream: TcpStream,
+    tls: Option<TlsSession>,
+    config: &TcpConfig,
+    meter: &Meter,
     until: Option<Instant>,
 ) -> Result<VstpTcpConnection, VstpError> {
     let security = security(tls.as_ref());
@@ -48,7 +91,7 @@ pub(crate) fn client(
         .map(Keeper::start)
         .transpose()
         .map_err(VstpError::Io)?;
-    let (mut reader, shared) = open(Arc::new(stream), tls, session, config, until)?;
+    let (mut reader, shared) = open(Arc::new(stream), tls, session, (config, meter), until)?;
     if let Some(keeper) = &keeper {
         keeper.watch(&shared);
     }
@@ -85,6 +128,7 @@ pub(crate) fn server(
     stream: Arc<TcpStream>,
     tls: Option<TlsSession>,
     config: &TcpConfig,
+    meter: &Meter,
     offer: impl FnOnce(SealedKeys) -> Option<Offer>,
     on_session: impl FnOnce(u128) -> Option<Box<dyn Permit>>,
 ) -> Result<VstpTcpConnection, VstpError> {
@@ -94,7 +138,7 @@ pub(crate) fn server(
     let settings = session_config(config, tls.as_ref());
     let may_seal = settings.features.contains(SEALED_DATAGRAMS);
     let session = Session::server(settings, security, session_id);
-    let (mut reader, shared) = open(stream, tls, session, config, until)?;
+    let (mut reader, shared) = open(stream, tls, session, (config, meter), until)?;
     let keys = may_seal
         .then(|| reader.sealed_keys(session_id))
         .transpose()?;
@@ -140,7 +184,7 @@ fn open(
     stream: Arc<TcpStream>,
     tls: Option<TlsSession>,
     session: Session,
-    config: &TcpConfig,
+    (config, meter): (&TcpConfig, &Meter),
     until: Option<Instant>,
 ) -> Result<(Reader, Arc<Shared>), VstpError> {
     let addrs = (
@@ -162,7 +206,11 @@ fn open(
     };
     // What the peer accepts is known after HELLO or WELCOME; until then our own limit holds.
     let outbox = Outbox::new(write, framing, config.limits.max_frame_len);
-    let shared = Arc::new(Shared::new(transport, outbox, addrs, tls));
+    let mut shared = Shared::new(transport, outbox, addrs, tls);
+    shared.set_meter(meter.clone());
+    let shared = Arc::new(shared);
+    let source: Weak<dyn Source> = Arc::<Shared>::downgrade(&shared);
+    meter.attach(source);
     Ok((
         Reader::new(read, session, Arc::clone(&shared), config),
         shared,

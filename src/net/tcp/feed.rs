@@ -2,6 +2,7 @@
 
 use super::shared::Shared;
 use crate::error::VstpError;
+use crate::proto::tally::Tally;
 use crate::wire::{self, FrameRef};
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ const DIRECT_LEN: usize = 32 * 1024;
 pub(crate) struct Feed {
     shared: Arc<Shared>,
     batch: Vec<u8>,
-    frames: u64,
+    frames: Tally,
 }
 
 impl Feed {
@@ -22,7 +23,7 @@ impl Feed {
         Self {
             shared,
             batch: Vec::new(),
-            frames: 0,
+            frames: Tally::default(),
         }
     }
 
@@ -32,8 +33,8 @@ impl Feed {
         let (trailer, limits) = (outbox.trailer(), outbox.limits());
         let (start, frames) = (self.batch.len(), self.frames);
         let result = if frame.payload.len() < DIRECT_LEN {
-            wire::encode(frame, trailer, &limits, &mut self.batch)?;
-            self.frames += 1;
+            let len = wire::encode(frame, trailer, &limits, &mut self.batch)?;
+            self.frames.note(frame.typ, len);
             if self.batch.len() < BATCH_LEN {
                 return Ok(());
             }
@@ -41,7 +42,7 @@ impl Feed {
         } else {
             let head = wire::encode_head(frame, trailer, &limits, &mut self.batch)?;
             let tail = head.trailer.as_ref().map_or(&[][..], |bytes| bytes);
-            self.frames += 1;
+            self.frames.note(frame.typ, head.frame_len);
             self.write(frame.payload, tail)
         };
         if result.is_err() && !self.batch.is_empty() {
@@ -63,10 +64,10 @@ impl Feed {
     /// been written, and the batch stays for the next time.
     fn write(&mut self, payload: &[u8], trailer: &[u8]) -> Result<(), VstpError> {
         let outbox = &self.shared.outbox;
-        let result = outbox.send_encoded(&self.batch, payload, trailer, self.frames);
+        let result = outbox.send_encoded(&self.batch, payload, trailer, &self.frames);
         if result.is_ok() || outbox.closed().is_some() {
             self.batch.clear();
-            self.frames = 0;
+            self.frames = Tally::default();
         }
         result
     }

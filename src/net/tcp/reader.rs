@@ -8,7 +8,9 @@ use super::config::TcpConfig;
 use super::memory::{FREE_LEN, MemoryShare};
 use super::outbox::Fin;
 use super::shared::Shared;
+use super::stats;
 use crate::error::{ClosedBy, RemoteError, TimeoutKind, VstpError};
+use crate::metrics::Family;
 use crate::net::clock;
 use crate::net::stream::{ReadHalf, ReadOutcome};
 use crate::proto::budget::TinyReads;
@@ -259,13 +261,11 @@ impl Reader {
             self.tiny_reads.on_frame();
             self.frame_began = None;
             self.last_len = None;
-            self.shared.note_frame();
-            if self
-                .decoder
-                .head()
-                .is_some_and(|head| self.session.delivers(head))
-            {
-                return Ok(Some(Next::Frame));
+            if let Some(head) = self.decoder.head() {
+                self.shared.received.note(head.typ, head.frame_len);
+                if self.session.delivers(head) {
+                    return Ok(Some(Next::Frame));
+                }
             }
             let was_open = self.session.established().is_some();
             let event = match self.session.handle_frame(self.now, self.decoder.frame()) {
@@ -428,7 +428,7 @@ impl Reader {
                 self.now = clock::now();
                 self.silent_since = self.now;
                 self.shared.note_received(self.now, len);
-                let sent = self.shared.outbox.frames_sent.load(Ordering::Relaxed);
+                let sent = self.shared.outbox.frames_sent();
                 self.session.note_frames_sent(sent);
                 let counted = len.min(self.sealed_len);
                 self.sealed_len -= counted;
@@ -562,6 +562,12 @@ impl Reader {
             _ => ClosedBy::Error,
         };
         self.ended = Some(Ended::By(by));
+        // Before that it is the handshake that failed, which is counted there.
+        if self.session.established().is_some() {
+            if let Some(place) = stats::ended_by(&error, by) {
+                self.shared.meter.add(Family::ConnectionErrors, place);
+            }
+        }
         // A peer that has only ended its sending direction can still be answered.
         if by != ClosedBy::PeerWithoutBye {
             self.shared.abort(by);

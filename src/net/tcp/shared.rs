@@ -3,7 +3,9 @@
 use super::outbox::{Fin, Outbox};
 use super::stats::ConnectionStats;
 use crate::error::{ClosedBy, VstpError};
+use crate::metrics::{Family, Lane, Metrics, RECEIVED, SENT, Snapshot, TimeLane};
 use crate::net::clock;
+use crate::net::meter::{Meter, Source};
 use crate::net::socket::Transport;
 use crate::net::stream;
 use crate::net::tls::PeerInfo;
@@ -34,8 +36,16 @@ pub(crate) struct Shared {
     pub(crate) aborted: OnceLock<ClosedBy>,
     /// The reader shall end the session at the next pause between frames.
     pub(crate) draining: AtomicBool,
-    pub(crate) frames_received: AtomicU64,
-    pub(crate) bytes_received: AtomicU64,
+    /// Added to by the reader alone.
+    pub(crate) received: Lane,
+    /// Bytes that have arrived, of whole frames or not. Likewise.
+    bytes_received: AtomicU64,
+    /// Added to by the thread that calls the handler.
+    handler_times: TimeLane,
+    /// Where the numbers go.
+    pub(crate) meter: Meter,
+    /// What has gone there, once something has. Held to hand over what is new; nothing is taken inside it.
+    handed: Mutex<Option<Box<Snapshot>>>,
     /// Milliseconds after `base` at which the handler that is running was called, and one; 0: none.
     handler_since: AtomicU64,
     /// Calls of the handler so far, and the last of them that was told of as slow.
@@ -79,8 +89,11 @@ impl Shared {
             said_bye: AtomicBool::new(false),
             aborted: OnceLock::new(),
             draining: AtomicBool::new(false),
-            frames_received: AtomicU64::new(0),
+            received: Lane::default(),
             bytes_received: AtomicU64::new(0),
+            handler_times: TimeLane::default(),
+            meter: Meter::off(),
+            handed: Mutex::new(None),
             handler_since: AtomicU64::new(0),
             handler_calls: AtomicU64::new(0),
             handler_told: AtomicU64::new(0),
@@ -91,17 +104,23 @@ impl Shared {
         }
     }
 
-    pub(crate) fn note_received(&self, now: Instant, bytes: usize) {
-        let since = now.saturating_duration_since(self.base).as_millis() as u64;
-        self.last_received.store(since, Ordering::Relaxed);
-        // The reader is the only one that adds, so no read-modify-write is needed.
-        let total = self.bytes_received.load(Ordering::Relaxed) + bytes as u64;
-        self.bytes_received.store(total, Ordering::Relaxed);
+    /// Counts at this meter from now on.
+    pub(crate) fn set_meter(&mut self, meter: Meter) {
+        if !meter.is_on() {
+            self.received.switch_off();
+            self.outbox.sent.switch_off();
+        }
+        self.meter = meter;
     }
 
-    pub(crate) fn note_frame(&self) {
-        let total = self.frames_received.load(Ordering::Relaxed) + 1;
-        self.frames_received.store(total, Ordering::Relaxed);
+    pub(crate) fn note_received(&self, now: Instant, len: usize) {
+        let since = now.saturating_duration_since(self.base).as_millis() as u64;
+        self.last_received.store(since, Ordering::Relaxed);
+        if self.meter.is_on() {
+            // The reader is the only one that adds, so no read-modify-write is needed.
+            let total = self.bytes_received.load(Ordering::Relaxed) + len as u64;
+            self.bytes_received.store(total, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn last_received(&self) -> Instant {
@@ -135,19 +154,23 @@ impl Shared {
         place.as_deref_mut().unwrap_or_else(|e| e.get_mut()).take()
     }
 
-    pub(crate) fn handler_begins(&self) {
-        let since = clock::now()
-            .saturating_duration_since(self.base)
-            .as_millis() as u64;
+    pub(crate) fn handler_begins(&self) -> Instant {
+        let now = clock::now();
+        let since = now.saturating_duration_since(self.base).as_millis() as u64;
         // Only the thread of the connection counts. The number changes while there is no time, so a
         // time belongs to the number that is the same before and after it.
         let calls = self.handler_calls.load(Ordering::Relaxed) + 1;
         self.handler_calls.store(calls, Ordering::Release);
         self.handler_since.store(since + 1, Ordering::Release);
+        now
     }
 
-    pub(crate) fn handler_ended(&self) {
+    pub(crate) fn handler_ended(&self, began: Instant) {
         self.handler_since.store(0, Ordering::Release);
+        if self.meter.is_on() {
+            let elapsed = clock::now().saturating_duration_since(began);
+            self.handler_times.note(elapsed);
+        }
     }
 
     /// How long the handler has been running, if one is.
@@ -175,12 +198,9 @@ impl Shared {
     }
 
     pub(crate) fn stats(&self) -> ConnectionStats {
-        ConnectionStats {
-            frames_sent: self.outbox.frames_sent.load(Ordering::Relaxed),
-            frames_received: self.frames_received.load(Ordering::Relaxed),
-            bytes_sent: self.outbox.bytes_sent.load(Ordering::Relaxed),
-            bytes_received: self.bytes_received.load(Ordering::Relaxed),
-        }
+        let bytes_received = self.bytes_received.load(Ordering::Relaxed);
+        let (sent, received) = (self.outbox.sent.tally(), self.received.tally());
+        ConnectionStats::new(sent, received, bytes_received)
     }
 
     /// Keeps something until the connection ends.
@@ -262,13 +282,48 @@ impl Shared {
         stream::abort(&*self.transport);
         // Taken out first: giving a permit back may take other locks, and ending a session sends.
         let belongings = std::mem::take(&mut *self.belongings());
-        let Belongings {
-            writer_thread: thread,
-            ..
-        } = belongings;
+        let thread = belongings.writer_thread;
+        drop((belongings.permits, belongings.until_accepted));
         if let Some(thread) = thread.filter(|t| t.thread().id() != std::thread::current().id()) {
             // It was woken by the closed outbox and the closed socket, so it ends now.
             let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// What was counted so far, with so many frames in the queue.
+    fn numbers(&self, queued: usize) -> Snapshot {
+        let mut numbers = Snapshot::default();
+        numbers.set_frames(RECEIVED, &self.received.tally());
+        numbers.set_frames(SENT, &self.outbox.sent.tally());
+        numbers.set_times(Family::Handlers, &self.handler_times.times());
+        let refused = self.outbox.refused.load(Ordering::Relaxed);
+        numbers.set(Family::Backpressure, 0, refused);
+        numbers.set(Family::Queued, SENT, queued as u64);
+        numbers
+    }
+
+    fn hand_over(&self, queued: usize, into: &Metrics) {
+        let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = handed.get_or_insert_default();
+        let now = self.numbers(queued);
+        into.add_since(&now, last);
+        **last = now;
+    }
+}
+
+impl Source for Shared {
+    fn fold(&self, into: &Metrics) {
+        self.hand_over(self.outbox.queue_len(), into);
+    }
+}
+
+impl Drop for Shared {
+    /// Nothing is counted here any more, and nothing waits.
+    fn drop(&mut self) {
+        if self.meter.is_on() {
+            self.hand_over(0, &self.meter.metrics());
         }
     }
 }

@@ -93,6 +93,22 @@ impl ConnectionReader {
         let until = self.read_timeout.and_then(clock::after);
         Ok(self.reader.next_frame(until)?.then(|| self.reader.frame()))
     }
+
+    /// [`recv`](Self::recv) into a frame that was used before, whose memory is used again: nothing is
+    /// allocated for messages that fit it. `false` is the end of the session, and leaves the frame as it is.
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn recv_into(&mut self, frame: &mut Frame) -> Result<bool, VstpError> {
+        let received = self.recv_ref()?;
+        if let Some(received) = received {
+            frame.assign(received);
+        }
+        Ok(received.is_some())
+    }
 }
 
 /// The half that sends.

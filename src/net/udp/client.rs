@@ -4,12 +4,14 @@ use super::config::UdpConfig;
 #[cfg(feature = "tls")]
 use super::core::Core;
 use super::delivery::Delivery;
-use super::driver::{UdpStats, closed};
+use super::driver::closed;
 use super::running::Running;
 use super::session::UdpSession;
+use super::stats::UdpStats;
 use crate::error::{TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
 use crate::net::clock;
+use crate::net::meter::Meter;
 #[cfg(feature = "tls")]
 use crate::net::tcp::VstpTcpConnection;
 use crate::proto::datagram::Failure;
@@ -336,6 +338,12 @@ impl VstpUdpClient {
     #[must_use]
     pub fn stats(&self) -> UdpStats {
         self.running.driver.stats()
+    }
+
+    /// What counts for this socket.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        self.running.driver.meter()
     }
 
     /// Says goodbye in all sessions and closes the socket. Calls of other threads that wait end with

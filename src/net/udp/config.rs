@@ -2,6 +2,7 @@
 
 use super::sealed::SealedSessions;
 use crate::error::VstpError;
+use crate::net::meter::Meter;
 use crate::proto::datagram::{AnswerLimit, EndpointConfig};
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ pub struct UdpConfig {
     pub(crate) sealed_sessions: Option<SealedSessions>,
     /// Sealed sessions alone, as soon as there can be any.
     pub(crate) also_plaintext: bool,
+    pub(crate) meter: Option<Meter>,
 }
 
 impl Default for UdpConfig {
@@ -48,6 +50,7 @@ impl Default for UdpConfig {
             spin: Duration::ZERO,
             sealed_sessions: None,
             also_plaintext: false,
+            meter: None,
         }
     }
 }
@@ -175,6 +178,14 @@ impl UdpConfig {
     #[must_use]
     pub fn spin(mut self, time: Duration) -> Self {
         self.spin = time;
+        self
+    }
+
+    /// Where the numbers of this socket are added up with those of others, or [`Meter::off`]. Default: nowhere but
+    /// in its own [`Meter`].
+    #[must_use]
+    pub fn meter(mut self, meter: Meter) -> Self {
+        self.meter = Some(meter);
         self
     }
 

@@ -7,12 +7,13 @@ use super::config::UdpConfig;
 use super::core::{Core, Incoming};
 use super::sealed::Place;
 use super::socket::{RecvBuffer, Socket, TICK};
+use super::stats::UdpStats;
 use super::turn::Turn;
 use crate::error::{ClosedBy, VstpError};
+use crate::metrics::{Metrics, Snapshot};
+use crate::net::meter::{Meter, Source};
 use crate::net::{clock, random};
-use crate::proto::datagram::{
-    Endpoint, EndpointStats, Progress, SealId, SealedKeys, SendError, Token,
-};
+use crate::proto::datagram::{Endpoint, Progress, SealId, SealedKeys, SendError, Token};
 use crate::wire::Frame;
 use crossbeam_channel::{Receiver, bounded};
 use std::io;
@@ -27,22 +28,6 @@ const GATHER_COUNT: usize = 32;
 const GATHER_TIME: Duration = Duration::from_micros(100);
 /// Fewer on their way than this are not worth gathering: the next may never come.
 const GATHER_FROM: usize = 8;
-
-/// Counters and gauges of a UDP socket.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct UdpStats {
-    /// What the protocol counts: traffic, retransmissions, sessions, drops by reason.
-    pub protocol: EndpointStats,
-    /// Datagrams that the system did not take. Each counts as lost on the way.
-    pub send_errors: u64,
-    /// Errors that receiving reported, such as a refusal by the other host. None of them ends anything.
-    pub recv_errors: u64,
-    /// Messages that wait for `recv`.
-    pub recv_queue_count: usize,
-    /// Messages that wait for their acknowledgement.
-    pub send_queue_count: usize,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -66,6 +51,9 @@ pub(crate) struct Driver {
     send_buffer: Mutex<Vec<u8>>,
     send_errors: AtomicU64,
     recv_errors: AtomicU64,
+    meter: Meter,
+    /// What the meter was told, once it was. Held to tell it what is new; `core` may be taken inside it.
+    handed: Mutex<Option<Box<Snapshot>>>,
 }
 
 impl Driver {
@@ -88,6 +76,8 @@ impl Driver {
             send_buffer: Mutex::default(),
             send_errors: AtomicU64::new(0),
             recv_errors: AtomicU64::new(0),
+            meter: config.meter.as_ref().map_or_else(Meter::new, Meter::child),
+            handed: Mutex::new(None),
             config,
         })
     }
@@ -494,6 +484,10 @@ impl Driver {
         }
     }
 
+    pub(crate) const fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
     /// Ends every call that waits, and the threads.
     pub(super) fn close(&self) {
         let mut core = self.lock();
@@ -520,6 +514,27 @@ impl Place for Driver {
 
     fn end(&self, id: SealId) {
         self.with(|core| core.endpoint.end_sealed(clock::now(), id));
+    }
+}
+
+impl Source for Driver {
+    fn fold(&self, into: &Metrics) {
+        let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = handed.get_or_insert_default();
+        let now = self.stats().numbers();
+        into.add_since(&now, last);
+        **last = now;
+    }
+}
+
+impl Drop for Driver {
+    /// What it held is gone, what it counted is not.
+    fn drop(&mut self) {
+        let now = self.stats().numbers().without_gauges();
+        let last = self.handed.get_mut();
+        let last = last.unwrap_or_else(PoisonError::into_inner).take();
+        let last = last.unwrap_or_default();
+        self.meter.metrics().add_since(&now, &last);
     }
 }
 

@@ -26,13 +26,14 @@ pub(crate) mod running;
 mod sealed;
 mod session;
 mod socket;
+mod stats;
 mod turn;
 
 pub use client::VstpUdpClient;
 pub(crate) use client::first as resolve_first;
 pub use config::UdpConfig;
 pub use delivery::Delivery;
-pub use driver::UdpStats;
 pub(crate) use sealed::Offer;
 pub use sealed::SealedSessions;
 pub use session::UdpSession;
+pub use stats::UdpStats;

@@ -5,9 +5,10 @@ use super::core::Core;
 use super::driver::Driver;
 use crate::error::VstpError;
 use crate::net::clock;
+use crate::net::meter::Source;
 use crate::proto::datagram::AnswerLimit;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -36,6 +37,8 @@ impl Running {
         if let Some(sealed) = sealed {
             sealed.attach(&driver)?;
         }
+        let source: Weak<dyn Source> = Arc::<Driver>::downgrade(&driver);
+        driver.meter().attach(source);
         let running = Self {
             driver,
             threads: Mutex::default(),

@@ -1,5 +1,6 @@
 //! How long an answer takes: the round-trip time and the retransmission timeout (RFC 6298).
 
+use crate::proto::tally::Times;
 use std::time::Duration;
 
 /// Estimates for one peer. Samples come only from datagrams that were sent once (Karn's rule).
@@ -8,6 +9,8 @@ pub(super) struct Rtt {
     smoothed: Option<Duration>,
     variation: Duration,
     latest: Duration,
+    /// Samples that nobody has taken note of yet.
+    samples: Option<Times>,
     initial_rto: Duration,
     min_rto: Duration,
     max_rto: Duration,
@@ -21,6 +24,7 @@ impl Rtt {
             smoothed: None,
             variation: Duration::ZERO,
             latest: Duration::ZERO,
+            samples: None,
             initial_rto,
             min_rto,
             max_rto,
@@ -30,6 +34,7 @@ impl Rtt {
     /// Takes a sample (RFC 6298 2.2, 2.3).
     pub(super) fn sample(&mut self, sample: Duration) {
         self.latest = sample;
+        self.samples.get_or_insert_default().note(sample);
         match self.smoothed {
             None => {
                 self.smoothed = Some(sample);
@@ -41,6 +46,11 @@ impl Rtt {
                 self.smoothed = Some((smoothed * 7 + sample) / 8);
             }
         }
+    }
+
+    /// The samples since the last call.
+    pub(super) const fn take_samples(&mut self) -> Option<Times> {
+        self.samples.take()
     }
 
     /// The smoothed round-trip time, once there was a sample.

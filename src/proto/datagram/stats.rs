@@ -1,5 +1,7 @@
 //! What an endpoint counts: traffic, losses, and every datagram that it dropped, by reason (spec 4.11).
 
+use crate::proto::tally::{Tally, Times};
+
 /// Why a datagram, or a frame of one, was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -99,6 +101,12 @@ pub struct EndpointStats {
     pub datagrams_sent: u64,
     /// Their bytes.
     pub bytes_sent: u64,
+    /// Frames received that were whole, by type, whatever became of them.
+    pub frames_received: Tally,
+    /// Frames sent, by type, those sent again included.
+    pub frames_sent: Tally,
+    /// Measured round-trip times.
+    pub round_trips: Times,
     /// Messages handed to the application.
     pub messages_received: u64,
     /// Messages that the application sent.

@@ -5,6 +5,7 @@ use super::super::stats::ServerStats;
 use super::super::udp::UdpServerHandle;
 use crate::error::VstpError;
 use crate::net::clock;
+use crate::net::meter::Meter;
 use crate::net::udp::UdpStats;
 use crossbeam_channel::bounded;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use std::time::Duration;
 pub struct DualServerHandle {
     pub(super) tcp: ServerHandle,
     pub(super) udp: UdpServerHandle,
+    pub(super) meter: Meter,
 }
 
 /// What a server on TCP and UDP has done so far.
@@ -45,6 +47,13 @@ impl DualServerHandle {
     #[must_use]
     pub const fn udp(&self) -> &UdpServerHandle {
         &self.udp
+    }
+
+    /// What counts for both together; over those that the [settings](super::DualConfig) name for TCP, or else
+    /// for UDP.
+    #[must_use]
+    pub const fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// What both have done so far.

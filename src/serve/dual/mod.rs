@@ -21,6 +21,7 @@ use super::udp::{UdpPeer, VstpUdpServer};
 use crate::error::VstpError;
 use crate::net::addr::{Address, ToAddress};
 use crate::net::auto::FEATURE;
+use crate::net::meter::Meter;
 #[cfg(feature = "tls")]
 use crate::net::tls::TlsServerConfig;
 use crate::proto::once::OnceId;
@@ -60,6 +61,7 @@ const MAX_PORTS: usize = 64;
 pub struct VstpDualServer {
     tcp: VstpTcpServer,
     udp: VstpUdpServer,
+    meter: Meter,
 }
 
 impl VstpDualServer {
@@ -113,6 +115,15 @@ impl VstpDualServer {
         bind_tcp: impl Fn(Address, ServerConfig) -> Result<VstpTcpServer, VstpError>,
     ) -> Result<Self, VstpError> {
         config.server.tcp.features = config.server.tcp.features.switched(FEATURE, true);
+        let above = config
+            .server
+            .tcp
+            .meter
+            .as_ref()
+            .or(config.udp.meter.as_ref());
+        let meter = above.map_or_else(Meter::new, Meter::child);
+        config.server.tcp.meter = Some(meter.clone());
+        config.udp.meter = Some(meter.clone());
         let mut tried = 0;
         loop {
             let tcp = bind_tcp(addr.clone(), config.server.clone())?;
@@ -120,7 +131,7 @@ impl VstpDualServer {
             match VstpUdpServer::bind_with_config(tcp.local_addr(), config.udp.clone()) {
                 Ok(udp) => {
                     let udp = config.workers(udp).acknowledged_answers(true);
-                    return Ok(Self { tcp, udp });
+                    return Ok(Self { tcp, udp, meter });
                 }
                 // The system has chosen a port that is free on TCP only: another one, then.
                 Err(VstpError::Io(error))
@@ -144,6 +155,7 @@ impl VstpDualServer {
         DualServerHandle {
             tcp: self.tcp.handle(),
             udp: self.udp.handle(),
+            meter: self.meter.clone(),
         }
     }
 
@@ -176,6 +188,7 @@ impl VstpDualServer {
         F: Fn(&DualPeer<'_>, Frame) -> R + Send + Sync + 'static,
         R: IntoReply,
     {
+        let meter = self.meter;
         let ledgers = Arc::new(Ledgers::default());
         let both = Arc::new(Both {
             handler: move |peer: &DualPeer<'_>, frame| handler(peer, frame).into_reply(),
@@ -190,7 +203,7 @@ impl VstpDualServer {
         let on_session = Arc::new(move |session| ledgers.open(session));
         let by_tcp = move |session: &Session, frame| both.by_tcp(session, frame);
         match self.tcp.spawn_with(by_tcp, on_session) {
-            Ok(tcp) => Ok(DualServerHandle { tcp, udp }),
+            Ok(tcp) => Ok(DualServerHandle { tcp, udp, meter }),
             Err(error) => {
                 udp.shutdown(std::time::Duration::ZERO);
                 Err(error)

@@ -3,11 +3,12 @@
 //! Counters are independent of each other: a snapshot taken while the server works may show a
 //! connection as accepted and not yet as active. They only inform, nothing is decided by them.
 
-use std::fmt;
+use crate::metrics::{Family, Held, Metrics, RECEIVED, SENT};
+use crate::proto::tally::{self, KIND_COUNT};
+use crate::wire::FrameType;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Why a connection was not taken, though it was accepted.
+/// Why a connection was not taken, though it was accepted. In the order of the family's labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -23,19 +24,7 @@ pub enum Refusal {
     ShuttingDown,
 }
 
-/// Why a handshake failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum HandshakeFailure {
-    /// It took too long.
-    Timeout,
-    /// TLS failed.
-    Tls,
-    /// The peer broke the protocol, or does not speak it.
-    Protocol,
-}
-
-/// What an error of accept(2) means.
+/// What an error of accept(2) means. In the order of the family's labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AcceptFailure {
@@ -47,171 +36,131 @@ pub enum AcceptFailure {
     Listener,
 }
 
-macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// The counters of one server, written by its threads.
-        ///
-        /// # Example
-        /// ```
-        /// use vstp::serve::stats::{Counters, Refusal};
-        /// let counters = Counters::default();
-        /// counters.refused(Refusal::Rate);
-        /// assert_eq!(counters.snapshot().refused_rate, 1);
-        /// ```
-        #[derive(Debug, Default)]
-        pub struct Counters {
-            $($(#[$doc])* pub(crate) $name: AtomicU64,)*
-        }
-
-        /// What a server counted since it started, at one moment.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-        #[non_exhaustive]
-        pub struct ServerStats {
-            $($(#[$doc])* pub $name: u64,)*
-        }
-
-        impl Counters {
-            /// The numbers now.
-            #[must_use]
-            pub fn snapshot(&self) -> ServerStats {
-                ServerStats {
-                    $($name: self.$name.load(Ordering::Relaxed),)*
-                }
-            }
-        }
-    };
+/// What a server counted since it started, at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// Connections that the system handed over.
+    pub connections_accepted: u64,
+    /// Connections being served, handshake included.
+    pub connections_active: u64,
+    /// Connections closed at once: the server is at its limit.
+    pub refused_limit: u64,
+    /// Connections closed at once: their address has too many.
+    pub refused_per_address: u64,
+    /// Connections closed at once: their address connects too often.
+    pub refused_rate: u64,
+    /// Connections closed at once: no thread or memory.
+    pub refused_resources: u64,
+    /// Connections closed at once: the server was shutting down.
+    pub refused_shutting_down: u64,
+    /// Handshakes in progress.
+    pub handshakes_active: u64,
+    /// Handshakes that took too long.
+    pub handshake_timeouts: u64,
+    /// Handshakes that failed in TLS.
+    pub handshake_tls_failures: u64,
+    /// Handshakes that broke the protocol.
+    pub handshake_protocol_failures: u64,
+    /// Errors of accept(2) about one connection.
+    pub accept_errors_connection: u64,
+    /// Errors of accept(2) for want of descriptors or memory.
+    pub accept_errors_resources: u64,
+    /// Errors of accept(2) that ended a listener.
+    pub accept_errors_listener: u64,
+    /// Panics of handlers.
+    pub handler_panics: u64,
+    /// Handlers that have been running for longer than `handler_warn`.
+    pub handlers_slow: u64,
+    /// Messages received: frames of the application, none of the protocol's own. Zero with
+    /// [`Meter::off`](crate::net::Meter::off).
+    pub frames_in: u64,
+    /// Messages sent, likewise.
+    pub frames_out: u64,
 }
 
-counters! {
-    /// Connections that the system handed over.
-    connections_accepted,
-    /// Connections being served, handshake included.
-    connections_active,
-    /// Connections closed at once: the server is at its limit.
-    refused_limit,
-    /// Connections closed at once: their address has too many.
-    refused_per_address,
-    /// Connections closed at once: their address connects too often.
-    refused_rate,
-    /// Connections closed at once: no thread or memory.
-    refused_resources,
-    /// Connections closed at once: the server was shutting down.
-    refused_shutting_down,
-    /// Handshakes in progress.
-    handshakes_active,
-    /// Handshakes that took too long.
-    handshake_timeouts,
-    /// Handshakes that failed in TLS.
-    handshake_tls_failures,
-    /// Handshakes that broke the protocol.
-    handshake_protocol_failures,
-    /// Errors of accept(2) about one connection.
-    accept_errors_connection,
-    /// Errors of accept(2) for want of descriptors or memory.
-    accept_errors_resources,
-    /// Errors of accept(2) that ended a listener.
-    accept_errors_listener,
-    /// Panics of handlers.
-    handler_panics,
-    /// Handlers that have been running for longer than `handler_warn`.
-    handlers_slow,
-    /// Frames received.
-    frames_in,
-    /// Frames sent.
-    frames_out,
+/// What the threads of one server count; a view of [`Metrics`].
+///
+/// # Example
+/// ```
+/// use vstp::serve::stats::{Counters, Refusal};
+/// let counters = Counters::default();
+/// counters.refused(Refusal::Rate);
+/// assert_eq!(counters.snapshot().refused_rate, 1);
+/// ```
+#[derive(Debug, Default)]
+pub struct Counters {
+    metrics: Arc<Metrics>,
 }
 
 impl Counters {
+    pub(crate) const fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics }
+    }
+
+    pub(crate) const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The numbers now.
+    #[must_use]
+    pub fn snapshot(&self) -> ServerStats {
+        let at = |family, place| self.metrics.load(family, place);
+        let refused = |why: Refusal| at(Family::ConnectionsRefused, why as usize);
+        let failed = |place| at(Family::HandshakeFailures, place);
+        let accept = |why: AcceptFailure| at(Family::AcceptErrors, why as usize);
+        let messages = |direction| {
+            let first = direction * KIND_COUNT;
+            let place = |typ| first + tally::kind(typ);
+            at(Family::Frames, place(FrameType::Data))
+                + at(Family::Frames, place(FrameType::Custom(0xff)))
+        };
+        ServerStats {
+            connections_accepted: at(Family::ConnectionsOpened, 0),
+            connections_active: at(Family::ConnectionsActive, 0),
+            refused_limit: refused(Refusal::Limit),
+            refused_per_address: refused(Refusal::PerAddress),
+            refused_rate: refused(Refusal::Rate),
+            refused_resources: refused(Refusal::Resources),
+            refused_shutting_down: refused(Refusal::ShuttingDown),
+            handshakes_active: at(Family::HandshakesActive, 0),
+            handshake_timeouts: failed(0),
+            handshake_tls_failures: failed(1),
+            handshake_protocol_failures: failed(2),
+            accept_errors_connection: accept(AcceptFailure::Connection),
+            accept_errors_resources: accept(AcceptFailure::Resources),
+            accept_errors_listener: accept(AcceptFailure::Listener),
+            handler_panics: at(Family::HandlerPanics, 0),
+            handlers_slow: at(Family::HandlersSlow, 0),
+            frames_in: messages(RECEIVED),
+            frames_out: messages(SENT),
+        }
+    }
+
     /// A connection was accepted.
     pub fn accepted(&self) {
-        add(&self.connections_accepted);
+        self.metrics.add(Family::ConnectionsOpened, 0, 1);
     }
 
     /// An accepted connection was refused.
     pub fn refused(&self, why: Refusal) {
-        add(match why {
-            Refusal::Limit => &self.refused_limit,
-            Refusal::PerAddress => &self.refused_per_address,
-            Refusal::Rate => &self.refused_rate,
-            Refusal::Resources => &self.refused_resources,
-            Refusal::ShuttingDown => &self.refused_shutting_down,
-        });
-    }
-
-    /// A handshake failed.
-    pub fn handshake_failed(&self, why: HandshakeFailure) {
-        add(match why {
-            HandshakeFailure::Timeout => &self.handshake_timeouts,
-            HandshakeFailure::Tls => &self.handshake_tls_failures,
-            HandshakeFailure::Protocol => &self.handshake_protocol_failures,
-        });
+        self.metrics
+            .add(Family::ConnectionsRefused, why as usize, 1);
     }
 
     /// accept(2) failed.
     pub fn accept_failed(&self, why: AcceptFailure) {
-        add(match why {
-            AcceptFailure::Connection => &self.accept_errors_connection,
-            AcceptFailure::Resources => &self.accept_errors_resources,
-            AcceptFailure::Listener => &self.accept_errors_listener,
-        });
+        self.metrics.add(Family::AcceptErrors, why as usize, 1);
     }
 
     /// A handler panicked.
     pub fn handler_panicked(&self) {
-        add(&self.handler_panics);
-    }
-
-    /// A frame was received.
-    pub fn frame_in(&self) {
-        add(&self.frames_in);
-    }
-
-    /// A frame was sent.
-    pub fn frame_out(&self) {
-        add(&self.frames_out);
+        self.metrics.add(Family::HandlerPanics, 0, 1);
     }
 
     /// Counts a connection as active until the guard is dropped.
-    pub fn connection(self: &Arc<Self>) -> Active {
-        Active::new(self, |counters| &counters.connections_active)
-    }
-
-    /// Counts a handshake as in progress until the guard is dropped.
-    pub fn handshake(self: &Arc<Self>) -> Active {
-        Active::new(self, |counters| &counters.handshakes_active)
-    }
-}
-
-fn add(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
-}
-
-/// One that is counted as active; dropping it ends that, also when a panic unwinds.
-#[must_use = "dropping the guard ends the counting"]
-pub struct Active {
-    counters: Arc<Counters>,
-    gauge: fn(&Counters) -> &AtomicU64,
-}
-
-impl Active {
-    fn new(counters: &Arc<Counters>, gauge: fn(&Counters) -> &AtomicU64) -> Self {
-        add(gauge(counters));
-        Self {
-            counters: Arc::clone(counters),
-            gauge,
-        }
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        (self.gauge)(&self.counters).fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl fmt::Debug for Active {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Active")
+    pub fn connection(&self) -> Held {
+        Held::new(&self.metrics, Family::ConnectionsActive)
     }
 }
 

@@ -3,63 +3,55 @@
 use super::*;
 
 #[test]
-fn each_event_has_its_own_number() {
+fn each_event_has_its_own_number_under_its_own_name() {
     let counters = Counters::default();
     counters.accepted();
-    for why in [
-        Refusal::Limit,
-        Refusal::PerAddress,
-        Refusal::Rate,
-        Refusal::Resources,
-        Refusal::ShuttingDown,
-    ] {
+    let refusals = [
+        (Refusal::Limit, "limit"),
+        (Refusal::PerAddress, "per_address"),
+        (Refusal::Rate, "rate"),
+        (Refusal::Resources, "resources"),
+        (Refusal::ShuttingDown, "shutting_down"),
+    ];
+    let failures = [
+        (AcceptFailure::Connection, "connection"),
+        (AcceptFailure::Resources, "resources"),
+        (AcceptFailure::Listener, "listener"),
+    ];
+    let value = |name, reason| {
+        let snapshot = counters.metrics().snapshot();
+        snapshot.value(name, &[("reason", reason)])
+    };
+    for (why, word) in refusals {
         counters.refused(why);
+        assert_eq!(value("vstp_connections_refused_total", word), Some(1));
     }
-    for why in [
-        HandshakeFailure::Timeout,
-        HandshakeFailure::Tls,
-        HandshakeFailure::Protocol,
-    ] {
-        counters.handshake_failed(why);
-    }
-    for why in [
-        AcceptFailure::Connection,
-        AcceptFailure::Resources,
-        AcceptFailure::Listener,
-    ] {
+    for (why, word) in failures {
         counters.accept_failed(why);
+        assert_eq!(value("vstp_accept_errors_total", word), Some(1));
     }
     counters.handler_panicked();
-    counters.frame_in();
-    counters.frame_out();
     let expected = ServerStats {
         connections_accepted: 1,
-        connections_active: 0,
         refused_limit: 1,
         refused_per_address: 1,
         refused_rate: 1,
         refused_resources: 1,
         refused_shutting_down: 1,
-        handshakes_active: 0,
-        handshake_timeouts: 1,
-        handshake_tls_failures: 1,
-        handshake_protocol_failures: 1,
         accept_errors_connection: 1,
         accept_errors_resources: 1,
         accept_errors_listener: 1,
         handler_panics: 1,
-        handlers_slow: 0,
-        frames_in: 1,
-        frames_out: 1,
+        ..ServerStats::default()
     };
     assert_eq!(counters.snapshot(), expected);
 }
 
 #[test]
 fn gauges_return_to_zero_also_after_a_panic() {
-    let counters = Arc::new(Counters::default());
+    let counters = Counters::default();
     let connection = counters.connection();
-    let handshake = counters.handshake();
+    let handshake = Held::new(counters.metrics(), Family::HandshakesActive);
     let stats = counters.snapshot();
     assert_eq!((stats.connections_active, stats.handshakes_active), (1, 1));
     drop(handshake);

@@ -2,10 +2,11 @@
 
 use super::super::handle::ShutdownReport;
 use super::serving::{CUT_OFF, IS_WORKER, Serving};
+use crate::metrics::Family;
 use crate::net::clock;
+use crate::net::meter::Meter;
 use crate::net::udp::UdpStats;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -36,7 +37,13 @@ impl UdpServerHandle {
     /// Handlers that ended in a panic so far.
     #[must_use]
     pub fn handler_panics(&self) -> u64 {
-        self.serving.panics.load(Ordering::Relaxed)
+        self.serving.metrics.load(Family::HandlerPanics, 0)
+    }
+
+    /// What counts for this socket.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        self.serving.running.driver.meter()
     }
 
     /// Whether the caller is a handler of a UDP server.

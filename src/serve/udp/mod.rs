@@ -12,6 +12,7 @@ use super::reply::IntoReply;
 use crate::error::{TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
 use crate::net::clock;
+use crate::net::meter::Meter;
 use crate::net::udp::driver::Driver;
 use crate::net::udp::running::Running;
 use crate::net::udp::{Delivery, UdpConfig, UdpStats, resolve_first};
@@ -160,6 +161,12 @@ impl VstpUdpServer {
     #[must_use]
     pub fn stats(&self) -> UdpStats {
         self.driver().stats()
+    }
+
+    /// What counts for this socket.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        self.driver().meter()
     }
 
     /// Serves until a [handle](Self::handle) shuts it down.

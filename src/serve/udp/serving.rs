@@ -2,10 +2,11 @@
 
 use super::super::handle::ShutdownReport;
 use super::super::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
 use crate::net::clock;
 use crate::net::udp::running::Running;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -25,7 +26,8 @@ pub(super) struct Serving {
     pub(super) lifecycle: Lifecycle,
     /// Handlers that are running now.
     pub(super) busy: AtomicUsize,
-    pub(super) panics: AtomicU64,
+    /// What is counted about handlers.
+    pub(super) metrics: Arc<Metrics>,
     /// A handler has ended.
     pub(super) ended: Signal,
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
@@ -73,11 +75,12 @@ impl Signal {
 
 impl Serving {
     fn new(running: Running, lifecycle: Lifecycle) -> Self {
+        let metrics = running.driver.meter().metrics();
         Self {
             running,
             lifecycle,
             busy: AtomicUsize::new(0),
-            panics: AtomicU64::new(0),
+            metrics,
             ended: Signal::default(),
             threads: Mutex::default(),
             report: Mutex::default(),

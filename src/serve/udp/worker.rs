@@ -4,6 +4,7 @@ use super::super::reply::{HandlerError, Reply};
 use super::peer::UdpPeer;
 use super::serving::{IS_WORKER, Serving};
 use crate::error::VstpError;
+use crate::metrics::Family;
 use crate::net::clock;
 use crate::net::udp::core::Incoming;
 use crate::proto::ErrorCode;
@@ -54,9 +55,14 @@ fn serve(serving: &Serving, work: &Work, incoming: Incoming) {
     let request = frame.header(keys::CORRELATION_ID).map(<[u8]>::to_vec);
     let peer = UdpPeer::new(driver, from, session);
     // The handler's state after a panic is the handler's business; nothing of ours is in it.
+    let began = driver.meter().is_on().then(clock::now);
     let reply = catch_unwind(AssertUnwindSafe(|| (work.handler)(&peer, frame)));
+    if let Some(began) = began {
+        let elapsed = clock::now().saturating_duration_since(began);
+        serving.metrics.time(Family::Handlers, elapsed);
+    }
     let reply = reply.unwrap_or_else(|_| {
-        serving.panics.fetch_add(1, Ordering::Relaxed);
+        serving.metrics.add(Family::HandlerPanics, 0, 1);
         Reply::Error(HandlerError::new(ErrorCode::Handler, "the handler failed"))
     });
     let assured = work.acknowledged_answers && request.is_some() && session.is_some();

@@ -13,9 +13,11 @@
 mod queue;
 
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
+use crate::metrics::Lane;
 use crate::net::clock;
 use crate::net::stream::WriteHalf;
 use crate::proto::deadline::FrameDeadline;
+use crate::proto::tally::Tally;
 use crate::wire::{self, Frame, FrameRef, FrameType, Limits, Trailer};
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -65,8 +67,12 @@ pub(crate) struct Outbox {
     room: Condvar,
     /// Frames were queued, the last sender went, or the box closed.
     work: Condvar,
-    pub(crate) frames_sent: AtomicU64,
-    pub(crate) bytes_sent: AtomicU64,
+    /// Frames sent so far, which the session needs: so many answers may come.
+    frames_sent: AtomicU64,
+    /// The same for whoever looks, by type. Added to by whoever has the write half.
+    pub(crate) sent: Lane,
+    /// Messages refused because the queue was full.
+    pub(crate) refused: AtomicU64,
     base: Instant,
     /// Milliseconds after `base` of the last write.
     last_sent: AtomicU64,
@@ -134,7 +140,8 @@ impl Outbox {
             room: Condvar::new(),
             work: Condvar::new(),
             frames_sent: AtomicU64::new(0),
-            bytes_sent: AtomicU64::new(0),
+            sent: Lane::default(),
+            refused: AtomicU64::new(0),
             base: clock::now(),
             last_sent: AtomicU64::new(0),
         }
@@ -165,9 +172,35 @@ impl Outbox {
         self.base + Duration::from_millis(self.last_sent.load(Ordering::Relaxed))
     }
 
-    fn note_sent(&self, frames: u64, bytes: usize) {
-        self.frames_sent.fetch_add(frames, Ordering::Relaxed);
-        self.bytes_sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    /// How many frames were sent so far.
+    pub(crate) fn frames_sent(&self) -> u64 {
+        self.frames_sent.load(Ordering::Relaxed)
+    }
+
+    /// Frames that wait in the queue.
+    pub(crate) fn queue_len(&self) -> usize {
+        let state = self.lock();
+        // What was left in it when the box closed is not waiting for anything.
+        if state.closed.is_some() {
+            return 0;
+        }
+        state.queue.len()
+    }
+
+    /// Counts a frame. Only whoever has the write half does, so nobody else adds meanwhile.
+    fn note_sent(&self, typ: FrameType, len: usize) {
+        self.note_count(1);
+        self.sent.note(typ, len);
+    }
+
+    fn note_all_sent(&self, tally: &Tally) {
+        self.note_count(tally.frame_total());
+        self.sent.note_all(tally);
+    }
+
+    fn note_count(&self, count: u64) {
+        let total = self.frames_sent.load(Ordering::Relaxed) + count;
+        self.frames_sent.store(total, Ordering::Relaxed);
     }
 
     /// Notes the time of a write. Apart from the counters because bulk senders need not do it for
@@ -192,7 +225,7 @@ impl Outbox {
         encoded: &[u8],
         payload: &[u8],
         trailer: &[u8],
-        frames: u64,
+        frames: &Tally,
     ) -> Result<(), VstpError> {
         let len = encoded.len() + payload.len() + trailer.len();
         let until = self.write_until(len);
@@ -200,7 +233,7 @@ impl Outbox {
         let mut parts = [encoded, payload, trailer].map(IoSlice::new);
         let result = writer.half.write(&mut parts, until);
         if result.is_ok() {
-            self.note_sent(frames, len);
+            self.note_all_sent(frames);
         }
         self.release(writer, result)
     }
@@ -231,7 +264,7 @@ impl Outbox {
             )?;
             head.frame_len
         };
-        self.note_sent(1, len);
+        self.note_sent(frame.typ, len);
         Ok(())
     }
 
@@ -383,7 +416,7 @@ impl Outbox {
                 scratch,
             )?;
             writer.half.queue(scratch)?;
-            self.note_sent(1, len);
+            self.note_sent(frame.typ, len);
         }
         writer.half.try_flush()
     }

@@ -2,10 +2,12 @@
 
 use super::{BATCH_LEN, COPY_LEN, MIN_CHARGE, Outbox, Writer, or_skipped, wait};
 use crate::error::{TimeoutKind, VstpError};
+use crate::proto::tally::Tally;
 use crate::wire::{self, Frame};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 impl Outbox {
@@ -46,6 +48,8 @@ impl Outbox {
                 return Ok(());
             }
             let Some(until) = until else {
+                drop(state);
+                self.refused.fetch_add(1, Ordering::Relaxed);
                 return Err((frame, VstpError::Backpressure));
             };
             state = match wait(&self.room, state, until) {
@@ -85,23 +89,23 @@ impl Outbox {
                 let Writer { half, scratch } = &mut *writer;
                 scratch.clear();
                 let (trailer, limits) = (self.framing.trailer, self.limits());
-                let mut count = 0;
+                let mut tally = Tally::default();
                 while let Some(frame) = next.filter(|f| f.payload.len() < COPY_LEN) {
                     if scratch.len() >= BATCH_LEN {
                         break;
                     }
                     // It fitted when it was queued; a HELLO that came later may have said less.
-                    if wire::encode(frame.as_ref(), trailer, &limits, scratch).is_ok() {
-                        count += 1;
+                    if let Ok(len) = wire::encode(frame.as_ref(), trailer, &limits, scratch) {
+                        tally.note(frame.typ, len);
                     }
                     next = frames.next();
                 }
-                self.note_sent(count, scratch.len());
                 result = half.write(
                     &mut [IoSlice::new(scratch)],
                     self.write_until(scratch.len()),
                 );
                 if result.is_ok() {
+                    self.note_all_sent(&tally);
                     result = self.write_control(&mut writer);
                 }
             }

@@ -66,7 +66,7 @@ fn a_refused_frame_is_an_error_also_when_control_frames_wait() {
         matches!(error, Err(VstpError::FrameTooLarge { .. })),
         "{error:?}"
     );
-    assert_eq!(outbox.frames_sent.load(Ordering::Relaxed), 1, "the PING");
+    assert_eq!(outbox.frames_sent(), 1, "the PING");
     outbox.send(Frame::data("x").as_ref()).unwrap();
 }
 
@@ -79,7 +79,7 @@ fn control_frames_left_behind_by_another_writer_are_asked_for_again() {
     // That one does not look again.
     outbox.release_unflushed(writer, Ok(())).unwrap();
     assert!(outbox.try_flush_control().unwrap());
-    assert_eq!(outbox.frames_sent.load(Ordering::Relaxed), 1);
+    assert_eq!(outbox.frames_sent(), 1);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::super::parts::{Event, Failure, Transmit};
 use super::super::peer::{Fate, Shared};
 use super::Endpoint;
+use crate::wire::Trailer;
 use std::cmp::Reverse;
 use std::time::Instant;
 
@@ -27,6 +28,9 @@ impl Endpoint {
             out.extend_from_slice(&datagram);
             self.stats.datagrams_sent += 1;
             self.stats.bytes_sent += datagram.len() as u64;
+            // Those of sealed ones were counted when they were sealed.
+            let frames = &mut self.stats.frames_sent;
+            frames.note_datagram(&datagram, Trailer::Always);
             return Some(Transmit {
                 to,
                 segment_len: datagram.len(),

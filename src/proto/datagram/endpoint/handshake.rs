@@ -98,7 +98,10 @@ impl Endpoint {
             )),
             Some(sealing) => {
                 let form = (Proof::Sealed, HELLO_LEN - OVERHEAD);
-                sealing.seal(&emit::hello(features, max_frame_len, None, form))
+                let hello = emit::hello(features, max_frame_len, None, form);
+                let frames = &mut self.stats.frames_sent;
+                frames.note_datagram(&hello, Proof::Sealed.trailer());
+                sealing.seal(&hello)
             }
         };
         connecting.next_at = now + connecting.wait;

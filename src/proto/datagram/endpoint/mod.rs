@@ -238,7 +238,8 @@ impl Endpoint {
             if !peer.may_answer(now, len, limit) {
                 return Err(SendError::AnswerLimit);
             }
-            let mut datagram = Vec::with_capacity(len);
+            let mut datagram = peer.take_buffer();
+            datagram.reserve(len);
             envelope.write(frame, &limits, &mut datagram)?;
             peer.push(datagram);
         } else {

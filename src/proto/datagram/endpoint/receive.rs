@@ -77,6 +77,7 @@ impl Endpoint {
                     return;
                 }
             };
+            self.stats.frames_received.note(frame.typ, used);
             let fields = match Fields::read(frame) {
                 Ok(fields) => fields,
                 Err(reason) => {

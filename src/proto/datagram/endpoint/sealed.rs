@@ -244,6 +244,8 @@ impl Endpoint {
         Control::new(FrameType::Err, Proof::Sealed).write(&mut refusal, |writer| {
             writer.header(keys::CODE, ErrorCode::Busy.as_str().as_bytes());
         });
+        let frames = &mut self.stats.frames_sent;
+        frames.note_datagram(&refusal, Proof::Sealed.trailer());
         let sealed = sealing.seal(&refusal);
         self.stray.extend(sealed.map(|refusal| (to, refusal)));
     }
@@ -338,12 +340,17 @@ impl Endpoint {
 
     /// Sends a datagram of a peer's session to any address, before all others.
     pub(super) fn push_aside(&mut self, index: usize, to: SocketAddr, plain: Vec<u8>) {
-        let Some(peer) = self.peer_mut(index) else {
+        let peer = self.peers.get_mut(index).and_then(Option::as_deref_mut);
+        let Some(peer) = peer else {
             return;
         };
         let datagram = match &mut peer.sealed {
             None => Some(plain),
-            Some(sealed) => sealed.sealing.seal(&plain),
+            Some(sealed) => {
+                let frames = &mut self.stats.frames_sent;
+                frames.note_datagram(&plain, Proof::Sealed.trailer());
+                sealed.sealing.seal(&plain)
+            }
         };
         self.stray.extend(datagram.map(|datagram| (to, datagram)));
     }

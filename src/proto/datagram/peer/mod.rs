@@ -34,6 +34,8 @@ mod sending;
 pub(crate) use parts::{Fate, Link, Sealed, Shared};
 pub(crate) use path::Path;
 
+/// Memory that a peer keeps for its next datagram at the most (bytes): one of the usual size.
+const MAX_SPARE_LEN: usize = 2048;
 /// BYE is sent so often at the most.
 const MAX_BYE_COUNT: u32 = 3;
 /// Silent intervals that end a session.
@@ -61,6 +63,8 @@ pub(crate) struct Peer {
     acks: Vec<u64>,
     /// Datagrams that are ready.
     outbox: VecDeque<Vec<u8>>,
+    /// The memory of a datagram that has left, for the next one.
+    spare: Vec<u8>,
     heard_at: Instant,
     /// Intervals of silence, and when the next ends.
     silent: u32,
@@ -116,6 +120,7 @@ impl Peer {
             reassembly: Reassembly::new(bounds, (life, is_session), config.max_frame_len),
             acks: Vec::new(),
             outbox: VecDeque::new(),
+            spare: Vec::new(),
             heard_at: now,
             silent: 0,
             closing: None,
@@ -196,6 +201,19 @@ impl Peer {
     #[must_use]
     pub(crate) fn is_spent(&self) -> bool {
         self.sealed.as_ref().is_some_and(|s| s.sealing.is_spent())
+    }
+
+    /// An empty buffer for a datagram.
+    pub(crate) fn take_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.spare)
+    }
+
+    /// Keeps the memory of a datagram that has left, within bounds.
+    fn give_back(&mut self, mut buffer: Vec<u8>) {
+        if (self.spare.capacity()..=MAX_SPARE_LEN).contains(&buffer.capacity()) {
+            buffer.clear();
+            self.spare = buffer;
+        }
     }
 
     /// Queues a datagram.

@@ -9,6 +9,9 @@ use crate::proto::keys;
 use crate::wire::{Flags, FrameType, FrameWriter};
 use std::time::Instant;
 
+/// Room for ids that is kept for the next acknowledgements.
+const MAX_SPARE_COUNT: usize = 64;
+
 impl Peer {
     /// Appends datagrams of one length, the last maybe shorter, to `out`: that length, and whether there is
     /// more to send now.
@@ -27,6 +30,9 @@ impl Peer {
         self.flush_progress(now, max_len);
         if let Some(reliable) = &mut self.reliable {
             reliable.begin(now);
+            if let Some(times) = reliable.take_round_trips() {
+                shared.stats.round_trips.add(&times);
+            }
             let may_ping =
                 self.link.is_some() || shared.config.answer_limit == AnswerLimit::Unlimited;
             if let Some(number) = reliable.take_ping(now).filter(|_| may_ping) {
@@ -44,7 +50,7 @@ impl Peer {
             if len > segment_len || (is_full && count > 0) {
                 break;
             }
-            if !self.write_datagram(now, out) {
+            if !self.write_datagram(now, out, shared) {
                 // The keys are spent, up to the last number. Nothing leaves any more; what is written
                 // counts as lost, and the session ends by its own times.
                 next = None;
@@ -67,17 +73,23 @@ impl Peer {
     }
 
     /// Appends the next datagram, sealed where the session is; whether that was possible.
-    fn write_datagram(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
-        let from = out.len();
+    fn write_datagram(&mut self, now: Instant, out: &mut Vec<u8>, shared: &mut Shared<'_>) -> bool {
+        let begin = out.len();
         if let Some(sealed) = &self.sealed {
             sealed.sealing.begin(out);
         }
+        let plain = out.len();
         match self.outbox.pop_front() {
-            Some(datagram) => out.extend_from_slice(&datagram),
+            Some(datagram) => {
+                out.extend_from_slice(&datagram);
+                self.give_back(datagram);
+            }
             None => self.write_message(now, out),
         }
+        let frames = &mut shared.stats.frames_sent;
+        frames.note_datagram(&out[plain..], self.proof().trailer());
         let sealed = self.sealed.as_mut();
-        sealed.is_none_or(|sealed| sealed.sealing.finish(out, from))
+        sealed.is_none_or(|sealed| sealed.sealing.finish(out, begin))
     }
 
     pub(super) fn push_ping(&mut self, payload: &[u8]) {
@@ -127,8 +139,9 @@ impl Peer {
         }
         let proof = self.proof();
         let bundle = self.link.as_ref().is_some_and(|link| link.bundle);
-        let mut datagram = Vec::new();
-        for id in std::mem::take(&mut self.acks) {
+        let mut datagram = self.take_buffer();
+        let mut acks = std::mem::take(&mut self.acks);
+        for id in acks.drain(..) {
             let before = datagram.len();
             emit::ack(id, proof, &mut datagram);
             if before > 0 && (!bundle || datagram.len() > max_len) {
@@ -138,6 +151,8 @@ impl Peer {
             }
         }
         self.outbox.push_back(datagram);
+        acks.shrink_to(MAX_SPARE_COUNT);
+        self.acks = acks;
     }
 
     fn flush_progress(&mut self, now: Instant, max_len: usize) {

@@ -30,6 +30,7 @@ use super::parts::{Failure, Progress};
 use super::proof::Proof;
 use super::rtt::Rtt;
 use super::sent::{Item, SentLog};
+use crate::proto::tally::Times;
 use crate::wire::Limits;
 use begun::Begun;
 pub(crate) use outgoing::{Message, Outgoing, Set};
@@ -207,6 +208,11 @@ impl Reliable {
     /// Counts since the last call.
     pub(crate) fn take_counts(&mut self) -> Counts {
         std::mem::take(&mut self.counts)
+    }
+
+    /// Round-trip times measured since the last call, if there were any.
+    pub(crate) fn take_round_trips(&mut self) -> Option<Times> {
+        self.rtt.take_samples()
     }
 
     /// Queues a message.
