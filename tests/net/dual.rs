@@ -72,6 +72,11 @@ fn one_port_one_handler_one_handle() {
     let stats = handle.stats();
     assert_eq!(stats.tcp.frames_in, 1);
     assert_eq!(stats.udp.protocol.messages_received, 1);
+    let labels = [("direction", "received")];
+    let frames = |meter: &vstp::net::Meter| meter.snapshot().value("vstp_frames_total", &labels);
+    let of_each = [handle.tcp().meter(), handle.udp().meter()].map(|meter| frames(meter).unwrap());
+    assert!(of_each.iter().all(|count| *count > 0), "{of_each:?}");
+    assert_eq!(frames(handle.meter()), Some(of_each.iter().sum()));
     handle.shutdown(LONG);
     handle.wait().unwrap();
     // Both are free again.
