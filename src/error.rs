@@ -114,6 +114,9 @@ pub enum VstpError {
     /// A message shall take a transport that is not there at present; nothing was sent.
     #[error("there is no {0} to the peer at present")]
     TransportUnavailable(Transport),
+    /// An extension failed on a message, which was not sent, or is not received. The connection goes on.
+    #[error(transparent)]
+    Extension(Box<ExtensionError>),
     /// The caller gave the operation up.
     #[error("cancelled")]
     Cancelled,
@@ -228,6 +231,82 @@ impl RemoteError {
 impl fmt::Display for RemoteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+/// Why a handler could not answer; the peer gets it as an ERR frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandlerError {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people; the peer sees it, so it holds nothing that the peer may not know.
+    pub message: String,
+}
+
+impl HandlerError {
+    /// An error with this code and message.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+impl StdError for HandlerError {}
+
+impl From<String> for HandlerError {
+    fn from(message: String) -> Self {
+        Self::new(ErrorCode::Handler, message)
+    }
+}
+
+impl From<&str> for HandlerError {
+    fn from(message: &str) -> Self {
+        Self::new(ErrorCode::Handler, message)
+    }
+}
+
+impl From<Box<dyn StdError>> for HandlerError {
+    fn from(error: Box<dyn StdError>) -> Self {
+        Self::new(ErrorCode::Handler, error.to_string())
+    }
+}
+
+impl From<Box<dyn StdError + Send + Sync>> for HandlerError {
+    fn from(error: Box<dyn StdError + Send + Sync>) -> Self {
+        Self::new(ErrorCode::Handler, error.to_string())
+    }
+}
+
+/// An extension failed on a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExtensionError {
+    /// The name under which it was registered; the peer does not see it.
+    pub extension: String,
+    /// How it failed. The peer gets this as an ERR frame, where it is told of it.
+    pub error: HandlerError,
+    /// Whether it was by a panic.
+    pub panicked: bool,
+}
+
+impl fmt::Display for ExtensionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the extension {:?} failed", self.extension)
+    }
+}
+
+impl StdError for ExtensionError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.error)
     }
 }
 
@@ -476,7 +555,7 @@ impl From<VstpError> for io::Error {
             | VstpError::Serialization(_) => Kind::InvalidInput,
             VstpError::Backpressure => Kind::WouldBlock,
             VstpError::TransportUnavailable(_) => Kind::NotConnected,
-            VstpError::Cancelled => Kind::Other,
+            VstpError::Cancelled | VstpError::Extension(_) => Kind::Other,
         };
         Self::new(kind, error)
     }

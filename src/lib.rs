@@ -11,6 +11,7 @@
 //! | [`proto`] | what may follow what; state machines without I/O |
 //! | [`error`], [`codec`] | the error of every call; the codec under its published names |
 //! | [`metrics`] | what is counted, and its text for Prometheus |
+//! | [`ext`] | what messages pass between protocol and application: compression, extensions |
 //! | [`net`] | sockets, TLS, connections, clients |
 //! | [`serve`] | servers: accepting, limits, worker threads, shutting down |
 //! | [`easy`] | serde types in, serde types out |
@@ -38,6 +39,7 @@ pub mod codec;
 #[cfg(all(feature = "tls", feature = "json"))]
 pub mod easy;
 pub mod error;
+pub mod ext;
 pub mod metrics;
 pub mod net;
 pub mod proto;
@@ -58,7 +60,12 @@ pub use wire::{Flags, Frame, FrameType, Header, VSTP_MAGIC, VSTP_VERSION};
 pub type SessionId = u128;
 
 /// The programs in the README are compiled and run with the documentation.
-#[cfg(all(doctest, feature = "dev-certs", feature = "json"))]
+#[cfg(all(
+    doctest,
+    feature = "compression",
+    feature = "dev-certs",
+    feature = "json"
+))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 

@@ -384,6 +384,33 @@ fn sensor_network_loses_no_alarm() {
 }
 
 #[test]
+fn extensions_see_answer_and_refuse_and_text_travels_as_gzip() {
+    let folder = Folder::new("extensions");
+    let (code, lines, errors) = Example::start("extensions", &["2000"], &folder.certs()).end();
+    assert_eq!((code, &errors[..]), (0, &[][..]), "{lines:?}");
+    for line in [
+        "DATA: 10000 words",
+        "CUSTOM 0x20: 1 messages",
+        "refused: bad-request: an empty message",
+    ] {
+        assert!(contains(&lines, line), "{line}: {lines:?}");
+    }
+    // The log is beside the compression, not below it: both ends see the text as it is.
+    let received = lines.iter().find_map(|line| {
+        line.strip_prefix("server receives DATA of ")?
+            .strip_suffix(" bytes")
+    });
+    let sent = lines
+        .iter()
+        .find_map(|line| line.strip_suffix(" bytes left the client"));
+    let [received, sent] = [received, sent].map(|n| n.unwrap().parse::<usize>().unwrap());
+    assert!(
+        received > 40_000 && sent < received / 4,
+        "{sent} of {received}"
+    );
+}
+
+#[test]
 fn udp_file_arrives_as_it_was() {
     let folder = Folder::new("udp-file");
     let (code, lines, errors) = Example::start("udp_file", &["3"], &folder.certs()).end();
@@ -455,6 +482,7 @@ fn every_example_explains_itself() {
         "sensor_network",
         "udp_file",
         "auto_transport",
+        "extensions",
     ] {
         let (code, lines, _) = Example::start(name, &["--help"], &folder.certs()).end();
         assert_eq!(code, 0, "{name}");

@@ -82,37 +82,39 @@ fn an_import_upwards_is_found() {
         let lines = format!("{from}: {code}\n{to}: pub struct B;");
         one(&lines, &format!("src/{from}.rs:2:"), layer);
     };
-    up("wire/a", "use crate::net::b::B;", "net/b", "(layer 4)");
-    up("wire/a", "use super::super::net::b;", "net/b", "(layer 4)");
+    up("wire/a", "use crate::net::b::B;", "net/b", "(layer 5)");
+    up("wire/a", "use super::super::net::b;", "net/b", "(layer 5)");
     up(
         "wire/a",
         "use crate::{net::{b::{self}}};",
         "net/b",
-        "(layer 4)",
+        "(layer 5)",
     );
     up(
         "wire/a",
         "fn f() { crate::net::b::f() }",
         "net/b",
-        "(layer 4)",
+        "(layer 5)",
     );
     up("wire/a", "use crate::proto::b::B;", "proto/b", "(layer 1)");
     up("proto/a", "use crate::error::B;", "error", "(layer 2)");
-    up("error", "use crate::net::b::B;", "net/b", "(layer 4)");
+    up("error", "use crate::net::b::B;", "net/b", "(layer 5)");
+    up("metrics/a", "use crate::ext::b::B;", "ext/b", "(layer 4)");
+    up("ext/a", "use crate::net::b::B;", "net/b", "(layer 5)");
     up(
         "error",
         "use crate::metrics::B;",
         "metrics/mod",
         "(layer 3)",
     );
-    up("metrics/a", "use crate::net::b::B;", "net/b", "(layer 4)");
+    up("metrics/a", "use crate::net::b::B;", "net/b", "(layer 5)");
     up(
         "net/a",
         "pub use crate::serve::b::B;",
         "serve/b",
-        "(layer 5)",
+        "(layer 6)",
     );
-    up("serve/a", "use crate::easy::B;", "easy/mod", "(layer 6)");
+    up("serve/a", "use crate::easy::B;", "easy/mod", "(layer 7)");
     let group = "wire/a: use crate::{\nwire/a: wire::b,\nwire/a: net::c,\nwire/a: };";
     one(
         &format!("{group}\nwire/b: \nnet/c: "),

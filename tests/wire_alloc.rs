@@ -1,4 +1,4 @@
-//! What the codec and connections allocate, counted (rows A6, A8 and A11). A binary of its own: the counter replaces
+//! What the codec, inflating and connections allocate, counted (rows A6, A8, A11 and G1). A binary of its own: the counter replaces
 //! the global allocator, which makes untouched zeroed memory expensive for other tests.
 
 use allocation_counter::measure;
@@ -133,6 +133,42 @@ fn encoding_into_a_reused_buffer_allocates_nothing() {
         assert_eq!(len, Ok(out.len()));
     });
     assert_eq!(info.count_total, 0);
+}
+
+#[test]
+fn g1_inflating_holds_no_more_than_the_limit_and_64_kib() {
+    use vstp::ext::compression::{compress, inflate};
+    let limit = 1 << 20;
+    let honest = compress(&vec![0; limit], 9).expect("zeros shrink");
+    let mut out = None;
+    let info = measure(|| out = Some(inflate(&honest, limit)));
+    assert_eq!(out, Some(Ok(vec![0; limit])));
+    let most = (limit + (64 << 10)) as u64;
+    assert!(
+        info.bytes_max <= most,
+        "{} bytes for the largest honest one",
+        info.bytes_max
+    );
+
+    let bomb = compress(&vec![0; 16 << 20], 9).expect("zeros shrink");
+    // One that says how large it is, one that says that it is as large as allowed, and one that says little.
+    for announced in [16 << 20, limit as u32, 100] {
+        let mut bomb = bomb.clone();
+        let at = bomb.len() - 4;
+        bomb[at..].copy_from_slice(&u32::to_le_bytes(announced));
+        let info = measure(|| assert!(inflate(&bomb, limit).is_err()));
+        assert!(
+            info.bytes_max <= most,
+            "{} bytes for a bomb of {announced}",
+            info.bytes_max
+        );
+    }
+    // A few bytes that announce much get nothing.
+    let mut liar = compress(&vec![0; 2000], 9).expect("zeros shrink");
+    let at = liar.len() - 4;
+    liar[at..].copy_from_slice(&u32::to_le_bytes(limit as u32));
+    let info = measure(|| assert!(inflate(&liar, limit).is_err()));
+    assert!(info.bytes_max <= 128 << 10, "{} bytes", info.bytes_max);
 }
 
 /// Allocations of the calling thread for each of a few round trips, once it is warm.

@@ -2,14 +2,14 @@
 
 use super::handle::ServerHandle;
 use super::message;
-use crate::error::VstpError;
+use crate::error::{HandlerError, VstpError};
 use crate::net::addr::{Address, ToAddress};
 use crate::net::tls::TlsServerConfig;
 use crate::net::udp::UdpConfig;
 use crate::proto::ErrorCode;
 use crate::serve::{
-    DualConfig, DualPeer, HandlerError, ServerConfig, Session, UdpPeer, VstpDualServer,
-    VstpTcpServer, VstpUdpServer,
+    DualConfig, DualPeer, ServerConfig, Session, UdpPeer, VstpDualServer, VstpTcpServer,
+    VstpUdpServer,
 };
 use crate::wire::Frame;
 use serde::Serialize;

@@ -49,9 +49,45 @@ pub enum Violation {
         /// The flag's name.
         flag: &'static str,
     },
+    /// A compressed payload that cannot be inflated.
+    #[error("compressed payload: {0}")]
+    Compression(#[from] InflateError),
     /// The peer sent more of something cheap than its budget.
     #[error("too many {0}")]
     Overrun(Overrun),
+}
+
+/// Why a compressed payload cannot be inflated (spec 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InflateError {
+    /// It ends too early.
+    #[error("the gzip member ends too early")]
+    Truncated,
+    /// It is no gzip member, or what it holds is not deflated.
+    #[error("not a valid gzip member")]
+    Corrupt,
+    /// A checksum is not that of the bytes.
+    #[error("the checksum of the gzip member is wrong")]
+    Checksum,
+    /// The member says another length than it has.
+    #[error("the length of the gzip member is wrong")]
+    Length,
+    /// Something follows the first member, be it another.
+    #[error("{count} bytes follow the gzip member")]
+    TrailingBytes {
+        /// How many bytes follow.
+        count: usize,
+    },
+    /// It is cut into more blocks than its length explains: each costs time, however little it holds.
+    #[error("the gzip member has too many blocks")]
+    TooManyBlocks,
+    /// It is larger than the receiver accepts.
+    #[error("inflated, the payload is over the limit of {limit} bytes")]
+    TooLarge {
+        /// The limit, bytes of the payload.
+        limit: usize,
+    },
 }
 
 /// What a peer sent too much of.
@@ -86,6 +122,7 @@ impl Violation {
             Self::Decode(_)
             | Self::Unexpected { .. }
             | Self::ControlPayload { .. }
+            | Self::Compression(_)
             | Self::ReservedHeader { .. }
             | Self::FlagNotAllowed { .. } => ErrorCode::Protocol,
         }

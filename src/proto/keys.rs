@@ -40,6 +40,9 @@ pub const WINDOW: &str = "window";
 /// The feature of a TLS session whose keys may seal datagrams (spec 4.13).
 pub const SEALED_DATAGRAMS: &str = "sealed-datagrams";
 
+/// The feature that allows compressed payloads.
+pub const GZIP: &str = "gzip";
+
 /// The value of a reserved key.
 ///
 /// # Errors
@@ -143,6 +146,15 @@ impl Features {
     /// These names, which are known to be valid.
     pub(super) fn of(names: &[&str]) -> Self {
         Self(names.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    /// These and one more name, which is known to be valid.
+    #[must_use]
+    pub(crate) fn with(mut self, name: &'static str) -> Self {
+        if !self.contains(name) {
+            self.0.push(name.to_owned());
+        }
+        self
     }
 
     /// Whether this name is among them.

@@ -2,6 +2,7 @@
 
 use super::slow::{OnSlow, SlowHandler};
 use crate::error::VstpError;
+use crate::ext::{CompressionConfig, ExtensionRegistry};
 use crate::net::tcp::TcpConfig;
 use crate::net::udp::SealedSessions;
 use std::sync::Arc;
@@ -64,6 +65,20 @@ impl ServerConfig {
     #[must_use]
     pub fn sealed_sessions(mut self, sessions: SealedSessions) -> Self {
         self.sealed_sessions = Some(sessions);
+        self
+    }
+
+    /// As [`TcpConfig::compression`], for each connection; after [`tcp`](Self::tcp), which replaces it.
+    #[must_use]
+    pub fn compression(mut self, compression: CompressionConfig) -> Self {
+        self.tcp = self.tcp.compression(compression);
+        self
+    }
+
+    /// As [`TcpConfig::extensions`], for each connection; after [`tcp`](Self::tcp), which replaces it.
+    #[must_use]
+    pub fn extensions(mut self, extensions: impl Into<Arc<ExtensionRegistry>>) -> Self {
+        self.tcp = self.tcp.extensions(extensions);
         self
     }
 
@@ -145,7 +160,8 @@ impl ServerConfig {
     }
 
     /// Stack of a worker thread (bytes of address space; memory is used as it is touched).
-    /// Default: 256 KiB; handlers that recurse deeply or keep large arrays need more.
+    /// Default: 256 KiB; handlers that recurse deeply or keep large arrays need more. With compression each
+    /// has 512 KiB more.
     #[must_use]
     pub fn stack_size(mut self, len: usize) -> Self {
         self.stack_size = len;

@@ -38,10 +38,11 @@ mod testing;
 pub mod udp;
 mod worker;
 
+pub use crate::error::HandlerError;
 pub use config::ServerConfig;
 pub use dual::{DualConfig, DualPeer, DualServerHandle, DualStats, VstpDualServer};
 pub use handle::{ServerHandle, ShutdownReport};
-pub use reply::{HandlerError, IntoReply, Reply};
+pub use reply::{IntoReply, Reply};
 pub use scrape::MetricsServer;
 pub use session::Session;
 pub use slow::SlowHandler;

@@ -1,8 +1,7 @@
 //! What a handler may answer: nothing, one frame, several, or an error.
 
-use crate::proto::ErrorCode;
+use crate::error::HandlerError;
 use crate::wire::Frame;
-use std::fmt;
 
 /// The answer to one frame.
 #[derive(Debug)]
@@ -15,58 +14,6 @@ pub enum Reply {
     Many(Vec<Frame>),
     /// An ERR frame. It ends the request when that had a `correlation-id`, else the session.
     Error(HandlerError),
-}
-
-/// Why a handler could not answer; the peer gets it as an ERR frame.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HandlerError {
-    /// For programs.
-    pub code: ErrorCode,
-    /// For people; the peer sees it, so it holds nothing that the peer may not know.
-    pub message: String,
-}
-
-impl HandlerError {
-    /// An error with this code and message.
-    #[must_use]
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
-    }
-}
-
-impl fmt::Display for HandlerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.code, self.message)
-    }
-}
-
-impl std::error::Error for HandlerError {}
-
-impl From<String> for HandlerError {
-    fn from(message: String) -> Self {
-        Self::new(ErrorCode::Handler, message)
-    }
-}
-
-impl From<&str> for HandlerError {
-    fn from(message: &str) -> Self {
-        Self::new(ErrorCode::Handler, message)
-    }
-}
-
-impl From<Box<dyn std::error::Error>> for HandlerError {
-    fn from(error: Box<dyn std::error::Error>) -> Self {
-        Self::new(ErrorCode::Handler, error.to_string())
-    }
-}
-
-impl From<Box<dyn std::error::Error + Send + Sync>> for HandlerError {
-    fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
-        Self::new(ErrorCode::Handler, error.to_string())
-    }
 }
 
 /// What a handler may return.

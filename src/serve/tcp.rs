@@ -143,7 +143,7 @@ impl VstpTcpServer {
             // Connections are bounded by their places. A place is free a moment before its worker
             // is, so there are more workers than places.
             max_workers: config.max_connections.saturating_mul(2),
-            stack_len: config.stack_size,
+            stack_len: config.stack_size + config.tcp.pipeline.stack_len(&config.tcp.features),
             ..PoolConfig::default()
         });
         let server = Arc::new(ServerShared::new(

@@ -4,12 +4,14 @@
 //! hand-over between threads lies on the way of a request.
 
 use super::handle::ServerShared;
-use super::reply::{HandlerError, Reply};
+use super::reply::Reply;
 use super::session::Session;
-use crate::error::{ClosedBy, VstpError};
+use crate::error::{ClosedBy, ExtensionError, HandlerError, VstpError};
+use crate::ext::Inbound;
 use crate::net::clock;
 use crate::net::tcp::VstpTcpConnection;
 use crate::net::tcp::reader::Next;
+use crate::net::tcp::shared::Shared;
 use crate::proto::session::error_frame;
 use crate::proto::{ErrorCode, keys};
 use crate::wire::{EncodeError, Frame};
@@ -94,28 +96,59 @@ fn answer(
     handler: &DynHandler,
 ) -> Result<(), VstpError> {
     let id = request.header(keys::CORRELATION_ID).map(<[u8]>::to_vec);
-    // The frame is gone with the panic and the session is only read, so nothing half-done is seen.
     let began = connection.shared().handler_begins();
-    let reply = catch_unwind(AssertUnwindSafe(|| handler(session, request)));
+    let reply = ask(server, connection.shared(), session, request, handler);
     connection.shared().handler_ended(began);
-    let reply = reply.unwrap_or_else(|_| {
-        server.counters.handler_panicked();
-        Reply::Error(HandlerError::new(
-            ErrorCode::Handler,
-            "the handler panicked",
-        ))
-    });
+    let reply = match reply {
+        Asked::Handler(reply) => reply,
+        Asked::Extension(answers) => {
+            return answers.iter().try_for_each(|frame| {
+                let result = connection.shared().send_answer(frame);
+                sent(server, connection, result, id.as_deref())
+            });
+        }
+    };
     match reply {
         Reply::None => Ok(()),
-        Reply::One(frame) => send(connection, frame, id.as_deref()),
+        Reply::One(frame) => send(server, connection, frame, id.as_deref()),
         Reply::Many(frames) => frames
             .into_iter()
-            .try_for_each(|frame| send(connection, frame, id.as_deref())),
+            .try_for_each(|frame| send(server, connection, frame, id.as_deref())),
         Reply::Error(error) => refuse(connection, &error, id.as_deref()),
     }
 }
 
+/// Whose answer it is. An extension's has passed the extensions that it must pass.
+enum Asked {
+    Handler(Reply),
+    Extension(Vec<Frame>),
+}
+
+/// Asks the extensions, and the handler if they let the request pass.
+fn ask(
+    server: &ServerShared,
+    shared: &Shared,
+    session: &Session,
+    request: Frame,
+    handler: &DynHandler,
+) -> Asked {
+    let request = match shared.incoming(request) {
+        Inbound::Deliver(request) => request,
+        Inbound::Consumed => return Asked::Handler(Reply::None),
+        Inbound::Answered(answers) => return Asked::Extension(answers),
+        Inbound::Failed(failed) => return Asked::Handler(Reply::Error(failure(server, failed))),
+    };
+    // The frame is gone with the panic and the session is only read, so nothing half-done is seen.
+    let reply = catch_unwind(AssertUnwindSafe(|| handler(session, request)));
+    Asked::Handler(reply.unwrap_or_else(|_| {
+        server.counters.handler_panicked();
+        let text = "the handler panicked";
+        Reply::Error(HandlerError::new(ErrorCode::Handler, text))
+    }))
+}
+
 fn send(
+    server: &ServerShared,
     connection: &mut VstpTcpConnection,
     frame: Frame,
     id: Option<&[u8]>,
@@ -126,7 +159,18 @@ fn send(
         }
         _ => frame,
     };
-    match connection.send(&frame) {
+    let result = connection.send(&frame);
+    sent(server, connection, result, id)
+}
+
+/// What follows from sending an answer: one that cannot be sent becomes an error for the client.
+fn sent(
+    server: &ServerShared,
+    connection: &mut VstpTcpConnection,
+    result: Result<(), VstpError>,
+    id: Option<&[u8]>,
+) -> Result<(), VstpError> {
+    match result {
         Err(VstpError::FrameTooLarge { size, limit }) => {
             let error = EncodeError::FrameTooLarge { size, limit };
             let error = HandlerError::new(ErrorCode::TooLarge, format!("the answer: {error}"));
@@ -136,8 +180,17 @@ fn send(
             let error = HandlerError::new(ErrorCode::Handler, format!("the answer: {error}"));
             refuse(connection, &error, id)
         }
+        Err(VstpError::Extension(failed)) => refuse(connection, &failure(server, *failed), id),
         result => result,
     }
+}
+
+/// What the client gets to know of an extension that failed.
+fn failure(server: &ServerShared, failed: ExtensionError) -> HandlerError {
+    if failed.panicked {
+        server.counters.handler_panicked();
+    }
+    failed.error
 }
 
 /// Answers with ERR. Without a `correlation-id` the client takes it as the end of the session

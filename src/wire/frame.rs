@@ -108,7 +108,8 @@ bitflags::bitflags! {
         const CRC = 0x02;
         /// The payload is a piece of a larger frame (datagrams only).
         const FRAG = 0x10;
-        /// The payload is compressed.
+        /// On the wire: the payload is compressed. On a message that an application sends: it asks for that, which is
+        /// done where both sides can and it helps (`ext::compression`). No received message has it.
         const COMP = 0x20;
     }
 }

@@ -4,18 +4,19 @@ use crate::tree::{Module, Target, Tree};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Top-level modules and their layer; an import goes to the same layer or a lower one.
-const LAYERS: [(&str, u8); 8] = [
+const LAYERS: [(&str, u8); 9] = [
     ("wire", 0),
     ("proto", 1),
     ("error", 2),
     ("codec", 2),
     ("metrics", 3),
-    ("net", 4),
-    ("serve", 5),
-    ("easy", 6),
+    ("ext", 4),
+    ("net", 5),
+    ("serve", 6),
+    ("easy", 7),
 ];
 /// The layers below this one compute: no socket, thread, lock, clock or log.
-const FIRST_WITH_IO: u8 = 4;
+const FIRST_WITH_IO: u8 = 5;
 /// Where shared numbers are kept, and atomics allowed.
 const FIRST_WITH_ATOMICS: u8 = 3;
 pub(crate) const MAX_LINES: usize = 600;

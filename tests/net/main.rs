@@ -4,8 +4,10 @@
 
 mod answers;
 mod basics;
+mod compression;
 mod dual;
 mod dual_switch;
+mod extensions;
 mod idle;
 mod limits;
 mod metrics;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use vstp::error::TimeoutKind;
+use vstp::ext::CompressionConfig;
 use vstp::net::clock;
 use vstp::net::tcp::TcpConfig;
 use vstp::net::udp::{SealedSessions, UdpConfig};
@@ -240,6 +241,28 @@ fn a_sealed_session_ends_with_its_tls_session() {
         "{refused:?}"
     );
     assert_eq!(udp.stats().protocol.sessions, 0);
+}
+
+#[test]
+fn compression_comes_before_the_seal() {
+    let servers = Servers::new();
+    let compressed = || config().compression(CompressionConfig::default());
+    let server = compressed().sealed_sessions(servers.sealed.clone());
+    let server = VstpUdpServer::bind_with_config(LOCAL, server).unwrap();
+    let tls = servers.connect();
+    let client = VstpUdpClient::connect_sealed_with_config(&tls, server.local_addr(), compressed());
+    let (client, session) = client.unwrap();
+    let to = session.peer_addr();
+    // In one datagram when it is compressed, and in fragments as well.
+    for len in [100_000, 10_000_000] {
+        let before = client.stats().protocol.bytes_sent;
+        let sent = vec![7; len];
+        client.send_with_ack(Frame::data(sent.clone()), to).unwrap();
+        assert!(server.recv().unwrap().0.payload == sent);
+        let bytes = client.stats().protocol.bytes_sent - before;
+        assert!(bytes < len as u64 / 10, "{bytes} bytes for {len}");
+    }
+    client.close();
 }
 
 #[test]

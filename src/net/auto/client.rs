@@ -265,6 +265,7 @@ impl VstpAutoClient {
     /// # Errors
     /// - `Timeout(Recv)`: nothing came.
     /// - `ServerError`: the server reports an error. With a `correlation_id` the session goes on.
+    /// - `Extension`: an extension failed on a message, which is lost, and the session goes on.
     /// - `ConnectionClosed`, and others as [`VstpTcpConnection::recv`](crate::VstpTcpConnection::recv): the
     ///   session is over.
     pub fn recv(&self) -> Result<Option<(Frame, Transport)>, VstpError> {
@@ -300,7 +301,7 @@ impl VstpAutoClient {
             if let Some(received) = state.pop() {
                 drop(state);
                 self.inner.room.notify_all();
-                return received.map(Some).map_err(VstpError::ServerError);
+                return received.map(Some);
             }
             match &mut state.ended {
                 Some(Ended::Clean) => return Ok(None),

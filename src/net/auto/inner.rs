@@ -164,7 +164,7 @@ impl Inner {
     }
 
     pub(super) fn send_tcp(&self, frame: &Frame) -> Result<(), VstpError> {
-        self.tcp.outbox.send(frame.as_ref())
+        self.tcp.send(frame.as_ref())
     }
 
     /// Begins an acknowledged send over UDP. With `Via::Auto` it is numbered, and what is to be sent over TCP
@@ -197,6 +197,10 @@ impl Inner {
         frame: Frame,
         until: Option<Instant>,
     ) -> Result<(), VstpError> {
+        let outgoing = self.tcp.outgoing(frame.as_ref())?;
+        let Some(frame) = outgoing.of_owned(frame) else {
+            return Ok(());
+        };
         let msg_id = {
             let mut state = self.lock();
             let msg_id = state.next_msg_id;
@@ -207,9 +211,8 @@ impl Inner {
         let frame = frame
             .with_flag(Flags::REQ_ACK)
             .with_header(keys::MSG_ID, msg_id.to_string());
-        let result = self
-            .send_tcp(&frame)
-            .and_then(|()| self.wait_for_ack(msg_id, until));
+        let sent = self.tcp.outbox.send(frame.as_ref());
+        let result = sent.and_then(|()| self.wait_for_ack(msg_id, until));
         self.lock().acks.remove(&msg_id);
         result
     }

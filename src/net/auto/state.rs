@@ -27,7 +27,7 @@ pub(super) enum Udp {
 }
 
 /// What came for `recv`.
-pub(super) type Received = Result<(Frame, Transport), Box<RemoteError>>;
+pub(super) type Received = Result<(Frame, Transport), VstpError>;
 
 /// How the session on TCP ended.
 #[derive(Debug)]
@@ -121,7 +121,8 @@ impl State {
             let code =
                 crate::proto::ErrorCode::from_wire(frame.header(keys::CODE).unwrap_or_default());
             let id = frame.header(keys::CORRELATION_ID);
-            Err(Box::new(RemoteError::new(code, &frame.payload, id)))
+            let error = RemoteError::new(code, &frame.payload, id);
+            Err(VstpError::ServerError(Box::new(error)))
         } else {
             Ok((frame, by))
         };
@@ -131,7 +132,8 @@ impl State {
     pub(super) fn route_received(&mut self, received: Received) -> Option<Received> {
         let id = match &received {
             Ok((frame, _)) => frame.header(keys::CORRELATION_ID),
-            Err(error) => error.correlation_id.as_deref(),
+            Err(VstpError::ServerError(error)) => error.correlation_id.as_deref(),
+            Err(_) => None,
         };
         let Some(id) = id else {
             return Some(received);
@@ -141,10 +143,7 @@ impl State {
             Some(slot) => {
                 // The second is that of a request that went both ways.
                 if slot.is_none() {
-                    *slot = Some(match received {
-                        Ok((frame, _)) => Ok(frame),
-                        Err(error) => Err(VstpError::ServerError(error)),
-                    });
+                    *slot = Some(received.map(|(frame, _)| frame));
                 }
                 None
             }

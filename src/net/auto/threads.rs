@@ -17,7 +17,15 @@ use std::sync::Arc;
 pub(super) fn read_tcp(inner: &Inner, mut connection: VstpTcpConnection) {
     let ended = loop {
         match connection.next(None) {
-            Ok(Next::Frame) => inner.deliver(connection.take(), Transport::Tcp),
+            Ok(Next::Frame) => {
+                let frame = connection.take();
+                match connection.deliver(frame) {
+                    Ok(Some(frame)) => inner.deliver(frame, Transport::Tcp),
+                    Ok(None) => {}
+                    Err(error @ VstpError::Extension(_)) => inner.deliver_received(Err(error)),
+                    Err(error) => break Ended::By(ClosedBy::Error, Some(error)),
+                }
+            }
             Ok(Next::Acked(msg_id)) => inner.acknowledged(msg_id),
             Ok(Next::Pong) => {
                 if let Ok(number) = connection.frame().payload.try_into() {
@@ -30,7 +38,7 @@ pub(super) fn read_tcp(inner: &Inner, mut connection: VstpTcpConnection) {
             Ok(Next::Established | Next::TimedOut) => {}
             Ok(Next::End | Next::Draining) => break Ended::Clean,
             Err(VstpError::ServerError(error)) if error.correlation_id.is_some() => {
-                inner.deliver_received(Err(error));
+                inner.deliver_received(Err(VstpError::ServerError(error)));
             }
             Err(VstpError::ConnectionClosed(by)) => break Ended::By(by, None),
             Err(error) => break Ended::By(ClosedBy::Error, Some(error)),

@@ -2,6 +2,7 @@
 
 use super::memory::MemoryBudget;
 use crate::error::VstpError;
+use crate::ext::{CompressionConfig, ExtensionRegistry, Pipeline};
 use crate::net::meter::Meter;
 use crate::proto::deadline::FrameDeadline;
 use crate::proto::keys::{AuthToken, Features};
@@ -49,6 +50,7 @@ pub struct TcpConfig {
     pub(crate) auth_token: Option<AuthToken>,
     /// Whether datagrams may be sealed with keys of the TLS session.
     pub(crate) sealed_datagrams: bool,
+    pub(crate) pipeline: Pipeline,
     /// Where the numbers are added up; of a connecting client its own.
     pub(crate) meter: Option<Meter>,
     /// What the connections of a server share.
@@ -79,6 +81,7 @@ impl Default for TcpConfig {
             features: Features::default(),
             auth_token: None,
             sealed_datagrams: false,
+            pipeline: Pipeline::default(),
             meter: None,
             memory: None,
         }
@@ -240,6 +243,21 @@ impl TcpConfig {
         self
     }
 
+    /// Offers compression (feature `gzip`), and compresses messages where the peer has it too. Default: off. See
+    /// [`CompressionConfig`] for when not to; it needs the crate feature `compression`.
+    #[must_use]
+    pub fn compression(mut self, compression: CompressionConfig) -> Self {
+        self.pipeline.compression = Some(compression);
+        self
+    }
+
+    /// The extensions that messages pass. Default: none. An [`Arc`] shares one registry among many configurations.
+    #[must_use]
+    pub fn extensions(mut self, extensions: impl Into<Arc<ExtensionRegistry>>) -> Self {
+        self.pipeline.extensions = Some(extensions.into());
+        self
+    }
+
     /// Where the numbers of a client or server are added up with those of others, or [`Meter::off`]. Default:
     /// nowhere but in its own [`Meter`].
     #[must_use]
@@ -293,6 +311,6 @@ impl TcpConfig {
                 "must have 1 to 3,072 bytes",
             ));
         }
-        Ok(())
+        self.pipeline.validate(&self.features)
     }
 }

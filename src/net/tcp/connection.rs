@@ -83,6 +83,7 @@ impl VstpTcpConnection {
     ///   sent any more, and later calls say `ConnectionClosed`; if frames of other threads were in
     ///   the way, nothing was written, and the call can be repeated. Receiving goes on.
     /// - `ConnectionClosed`: it is over.
+    /// - `Extension`: an extension refused it; nothing was written.
     ///
     /// # Example
     /// ```
@@ -93,7 +94,7 @@ impl VstpTcpConnection {
     /// ```
     pub fn send<'a>(&mut self, frame: impl Into<FrameRef<'a>>) -> Result<(), VstpError> {
         self.feed.flush()?;
-        self.shared.outbox.send(frame.into())
+        self.shared.send(frame.into())
     }
 
     /// Sends a DATA frame with this payload.
@@ -183,12 +184,17 @@ impl VstpTcpConnection {
     /// - `Backpressure`: 64 frames or 1 MiB came before the ACK; `recv` them first. Whether the
     ///   peer has the message is unknown.
     pub fn send_with_ack(&mut self, frame: Frame) -> Result<(), VstpError> {
+        let outgoing = self.shared.outgoing(frame.as_ref())?;
+        let Some(frame) = outgoing.of_owned(frame) else {
+            return Ok(());
+        };
         let msg_id = self.next_msg_id;
         self.next_msg_id += 1;
         let frame = frame
             .with_flag(Flags::REQ_ACK)
             .with_header(keys::MSG_ID, msg_id.to_string());
-        self.send(&frame)?;
+        self.feed.flush()?;
+        self.shared.outbox.send(frame.as_ref())?;
         self.wait_for(TimeoutKind::Ack, self.call_deadline(), |next, _| {
             *next == Next::Acked(msg_id)
         })
@@ -259,6 +265,7 @@ impl VstpTcpConnection {
     /// - `ConnectionClosed`: the connection ended in another way; the reason says which.
     /// - `ServerError`: the peer reported an error. With a `correlation_id` it answers one request
     ///   and the session goes on.
+    /// - `Extension`: an extension failed on a message, which is lost, and the session goes on.
     /// - Others: the peer broke the protocol, or time or the system did; the connection is over.
     pub fn recv(&mut self) -> Result<Option<Frame>, VstpError> {
         match self.config.read_timeout {
@@ -290,11 +297,19 @@ impl VstpTcpConnection {
         &mut self,
         until: Option<Instant>,
     ) -> Result<Option<Frame>, VstpError> {
-        if let Some(frame) = self.inbox.pop_front() {
-            self.inbox_len -= frame.payload.len();
-            return Ok(Some(frame));
+        loop {
+            let frame = match self.inbox.pop_front() {
+                Some(frame) => {
+                    self.inbox_len -= frame.payload.len();
+                    frame
+                }
+                None if self.reader.next_frame(until)? => self.reader.take(),
+                None => return Ok(None),
+            };
+            if let Some(frame) = self.reader.deliver(frame)? {
+                return Ok(Some(frame));
+            }
         }
-        Ok(self.reader.next_frame(until)?.then(|| self.reader.take()))
     }
 
     /// [`recv`](Self::recv) without a copy: the frame lies in the receive buffer.
@@ -305,12 +320,14 @@ impl VstpTcpConnection {
     /// # Errors
     /// As [`recv`](Self::recv).
     pub fn recv_ref(&mut self) -> Result<Option<FrameRef<'_>>, VstpError> {
-        if let Some(frame) = self.inbox.pop_front() {
-            self.inbox_len -= frame.payload.len();
+        let until = self.config.read_timeout.and_then(clock::after);
+        if !self.inbox.is_empty() || self.shared.has_extensions() {
+            let Some(frame) = self.recv_until(until)? else {
+                return Ok(None);
+            };
             self.reader.lend(frame);
             return Ok(Some(self.reader.frame()));
         }
-        let until = self.config.read_timeout.and_then(clock::after);
         Ok(self.reader.next_frame(until)?.then(|| self.reader.frame()))
     }
 
@@ -349,6 +366,11 @@ impl VstpTcpConnection {
     /// Waits as [`recv_until`](Self::recv_until), for the loop of a server.
     pub(crate) fn next(&mut self, until: Option<Instant>) -> Result<Next, VstpError> {
         self.reader.next(until)
+    }
+
+    /// A message through the extensions; `None` when one of them has kept or answered it.
+    pub(crate) fn deliver(&self, frame: Frame) -> Result<Option<Frame>, VstpError> {
+        self.reader.deliver(frame)
     }
 
     /// The frame that [`Self::next`] found.

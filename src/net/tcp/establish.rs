@@ -169,7 +169,7 @@ fn sealed_session(shared: &Shared) -> Option<u128> {
 
 fn session_config(config: &TcpConfig, tls: Option<&TlsSession>) -> SessionConfig {
     let can_seal = config.sealed_datagrams && tls.is_some_and(TlsSession::can_seal);
-    let features = config.features.clone();
+    let features = config.pipeline.offer(&config.features);
     SessionConfig {
         features: features.switched(SEALED_DATAGRAMS, can_seal),
         max_frame_len: config.limits.max_frame_len,
@@ -206,7 +206,7 @@ fn open(
     };
     // What the peer accepts is known after HELLO or WELCOME; until then our own limit holds.
     let outbox = Outbox::new(write, framing, config.limits.max_frame_len);
-    let mut shared = Shared::new(transport, outbox, addrs, tls);
+    let mut shared = Shared::new(transport, outbox, addrs, tls).with_pipeline(&config.pipeline);
     shared.set_meter(meter.clone());
     let shared = Arc::new(shared);
     let source: Weak<dyn Source> = Arc::<Shared>::downgrade(&shared);

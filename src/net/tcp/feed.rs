@@ -29,6 +29,10 @@ impl Feed {
 
     /// Adds a frame; writes the batch when it is full. After an error the frame is not in it.
     pub(crate) fn feed(&mut self, frame: FrameRef<'_>) -> Result<(), VstpError> {
+        let outgoing = self.shared.outgoing(frame)?;
+        let Some(frame) = outgoing.of(frame) else {
+            return Ok(());
+        };
         let outbox = &self.shared.outbox;
         let (trailer, limits) = (outbox.trailer(), outbox.limits());
         let (start, frames) = (self.batch.len(), self.frames);

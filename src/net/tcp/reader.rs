@@ -18,7 +18,7 @@ use crate::proto::datagram::SealedKeys;
 use crate::proto::deadline::FrameDeadline;
 use crate::proto::session::{Closed, Event, Session, StreamEnd, error_frame};
 use crate::proto::{ErrorCode, StreamDecoder, Violation};
-use crate::wire::{DEFAULT_MAX_FRAME_SIZE, Frame, FrameRef, FrameType};
+use crate::wire::{DEFAULT_MAX_FRAME_SIZE, Flags, Frame, FrameRef, FrameType};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ const STALL_TICK: Duration = Duration::from_millis(1);
 const FAREWELL: Duration = Duration::from_millis(500);
 const FAREWELL_LEN: usize = 256 * 1024;
 /// How often a reader that waits for memory looks whether its connection still lives.
-const MEMORY_TICK: Duration = Duration::from_millis(50);
+pub(super) const MEMORY_TICK: Duration = Duration::from_millis(50);
 /// A connection that holds more than its free share of memory gives it back after a pause.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -58,13 +58,13 @@ pub(crate) enum Next {
 #[derive(Debug)]
 pub(crate) struct Reader {
     half: ReadHalf,
-    decoder: StreamDecoder,
-    session: Session,
-    shared: Arc<Shared>,
+    pub(super) decoder: StreamDecoder,
+    pub(super) session: Session,
+    pub(super) shared: Arc<Shared>,
     idle_timeout: Option<Duration>,
-    frame_deadline: FrameDeadline,
+    pub(super) frame_deadline: FrameDeadline,
     tiny_reads: TinyReads,
-    memory: MemoryShare,
+    pub(super) memory: MemoryShare,
     /// Bytes of the last read, while no frame has ended in it, but for those counted in `sealed_len`.
     last_len: Option<usize>,
     /// Bytes of TLS that were counted when they arrived; so much of their content is not counted again.
@@ -79,8 +79,8 @@ pub(crate) struct Reader {
     was_away: bool,
     /// How it ended; everything afterwards says the same.
     ended: Option<Ended>,
-    /// A frame that is lent out instead of the decoder's.
-    lent: Option<Frame>,
+    /// A frame that is lent out instead of the decoder's, or the decoder's inflated.
+    pub(super) lent: Option<Frame>,
     /// The frame that is ready was found, but not handed out yet.
     found_again: bool,
     /// The session has more to say than the outbox has room for: until it has, nothing is read.
@@ -89,6 +89,8 @@ pub(crate) struct Reader {
     stalled_since: Option<Instant>,
     /// How long the peer may leave it so.
     write_timeout: Duration,
+    /// The largest message, inflated (bytes).
+    pub(super) max_frame_len: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -126,6 +128,7 @@ impl Reader {
             is_stalled: false,
             stalled_since: None,
             write_timeout: config.write_deadline.base,
+            max_frame_len: config.limits.max_frame_len,
         }
     }
 
@@ -180,7 +183,10 @@ impl Reader {
 
     /// The frame that [`Self::next`] found, owned.
     pub(crate) fn take(&mut self) -> Frame {
-        self.decoder.take()
+        match self.lent.take() {
+            None => self.decoder.take(),
+            Some(frame) => frame,
+        }
     }
 
     pub(crate) fn session(&mut self) -> &mut Session {
@@ -270,6 +276,10 @@ impl Reader {
             let was_open = self.session.established().is_some();
             let event = match self.session.handle_frame(self.now, self.decoder.frame()) {
                 Ok(Event::Deliver) => {
+                    if self.decoder.frame().flags.contains(Flags::COMP) {
+                        // Before it is acknowledged: what cannot be inflated was not accepted.
+                        self.inflate()?;
+                    }
                     self.send_answers()?;
                     return Ok(Some(Next::Frame));
                 }
@@ -511,7 +521,7 @@ impl Reader {
     }
 
     /// Reports a violation to the peer and ends the connection.
-    fn refuse(&mut self, violation: Violation) -> VstpError {
+    pub(super) fn refuse(&mut self, violation: Violation) -> VstpError {
         // ERR is never answered, not even a broken one.
         let about_err = self
             .decoder

@@ -2,6 +2,7 @@
 
 use super::shared::Shared;
 use crate::error::VstpError;
+use crate::ext::Outgoing;
 use crate::net::clock;
 use crate::wire::Frame;
 use std::sync::Arc;
@@ -53,7 +54,7 @@ impl Sender {
     /// Until the queue has room, or the connection closes.
     ///
     /// # Errors
-    /// The frame comes back with `ConnectionClosed`, `Encode` or `FrameTooLarge`.
+    /// The frame comes back with `ConnectionClosed`, `Encode`, `FrameTooLarge` or `Extension`.
     pub fn send(&self, frame: Frame) -> Result<(), SendError> {
         self.enqueue(frame, Some(None))
     }
@@ -82,8 +83,24 @@ impl Sender {
         frame: Frame,
         until: Option<Option<std::time::Instant>>,
     ) -> Result<(), SendError> {
-        let queued = self.shared.outbox.enqueue(frame, until);
-        queued.map_err(|(frame, error)| SendError { frame, error })
+        let changed = match self.shared.outgoing(frame.as_ref()) {
+            Ok(Outgoing::Same(flags)) if flags == frame.flags => None,
+            Ok(outgoing) => match outgoing.of(frame.as_ref()) {
+                Some(changed) => Some(changed.to_owned()),
+                None => return Ok(()),
+            },
+            Err(error) => return Err(SendError { frame, error }),
+        };
+        let outbox = &self.shared.outbox;
+        match changed {
+            None => outbox
+                .enqueue(frame, until)
+                .map_err(|(frame, error)| SendError { frame, error }),
+            // The caller gets back what it gave.
+            Some(changed) => outbox
+                .enqueue(changed, until)
+                .map_err(|(_, error)| SendError { frame, error }),
+        }
     }
 
     /// Whether the connection is over.

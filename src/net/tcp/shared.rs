@@ -3,15 +3,16 @@
 use super::outbox::{Fin, Outbox};
 use super::stats::ConnectionStats;
 use crate::error::{ClosedBy, VstpError};
+use crate::ext::Pipeline;
 use crate::metrics::{Family, Lane, Metrics, RECEIVED, SENT, Snapshot, TimeLane};
 use crate::net::clock;
 use crate::net::meter::{Meter, Source};
 use crate::net::socket::Transport;
 use crate::net::stream;
 use crate::net::tls::PeerInfo;
-use crate::proto::ErrorCode;
 use crate::proto::datagram::SealedKeys;
 use crate::proto::session::{self, Established};
+use crate::proto::{ErrorCode, keys};
 use crate::wire::Frame;
 use std::any::Any;
 use std::net::SocketAddr;
@@ -30,6 +31,9 @@ pub(crate) struct Shared {
     pub(crate) tls: Option<PeerInfo>,
     /// Set when the session opens, and again if HELLO comes later. Held to copy or replace it.
     established: RwLock<Option<Established>>,
+    pub(super) pipeline: Pipeline,
+    /// Whether both sides have the feature `gzip`; of `established`, without its lock.
+    pub(super) gzip: AtomicBool,
     /// This side has said, or is saying, goodbye.
     pub(crate) said_bye: AtomicBool,
     /// Set when both directions were ended from this side.
@@ -86,6 +90,8 @@ impl Shared {
             peer_addr,
             tls,
             established: RwLock::new(None),
+            pipeline: Pipeline::default(),
+            gzip: AtomicBool::new(false),
             said_bye: AtomicBool::new(false),
             aborted: OnceLock::new(),
             draining: AtomicBool::new(false),
@@ -102,6 +108,12 @@ impl Shared {
             sealed_keys: Mutex::default(),
             belongings: Mutex::default(),
         }
+    }
+
+    /// The same with what messages pass.
+    pub(crate) fn with_pipeline(mut self, pipeline: &Pipeline) -> Self {
+        self.pipeline = pipeline.clone();
+        self
     }
 
     /// Counts at this meter from now on.
@@ -136,6 +148,8 @@ impl Shared {
     }
 
     pub(crate) fn set_established(&self, established: Established) {
+        let gzip = established.features.contains(keys::GZIP);
+        self.gzip.store(gzip, Ordering::Relaxed);
         *self
             .established
             .write()

@@ -72,10 +72,16 @@ impl ConnectionReader {
     }
 
     fn recv_until(&mut self, until: Option<Instant>) -> Result<Option<Frame>, VstpError> {
-        if let Some(frame) = self.inbox.pop_front() {
-            return Ok(Some(frame));
+        loop {
+            let frame = match self.inbox.pop_front() {
+                Some(frame) => frame,
+                None if self.reader.next_frame(until)? => self.reader.take(),
+                None => return Ok(None),
+            };
+            if let Some(frame) = self.reader.deliver(frame)? {
+                return Ok(Some(frame));
+            }
         }
-        Ok(self.reader.next_frame(until)?.then(|| self.reader.take()))
     }
 
     /// As [`VstpTcpConnection::recv_ref`](super::VstpTcpConnection::recv_ref).
@@ -86,11 +92,14 @@ impl ConnectionReader {
     /// # Errors
     /// As there.
     pub fn recv_ref(&mut self) -> Result<Option<FrameRef<'_>>, VstpError> {
-        if let Some(frame) = self.inbox.pop_front() {
+        let until = self.read_timeout.and_then(clock::after);
+        if !self.inbox.is_empty() || self.reader.has_extensions() {
+            let Some(frame) = self.recv_until(until)? else {
+                return Ok(None);
+            };
             self.reader.lend(frame);
             return Ok(Some(self.reader.frame()));
         }
-        let until = self.read_timeout.and_then(clock::after);
         Ok(self.reader.next_frame(until)?.then(|| self.reader.frame()))
     }
 
@@ -147,7 +156,7 @@ impl ConnectionWriter {
     /// As there.
     pub fn send<'a>(&mut self, frame: impl Into<FrameRef<'a>>) -> Result<(), VstpError> {
         self.feed.flush()?;
-        self.shared.outbox.send(frame.into())
+        self.shared.send(frame.into())
     }
 
     /// As [`VstpTcpConnection::feed`](super::VstpTcpConnection::feed).

@@ -301,7 +301,7 @@ impl VstpUdpClient {
     }
 
     fn recv_until(&self, until: Option<Instant>) -> Result<(Frame, SocketAddr), VstpError> {
-        match self.running.driver.recv(until)? {
+        match self.running.driver.recv_message(until)? {
             Some(incoming) => Ok((incoming.frame, incoming.from)),
             None => Err(VstpError::Timeout(TimeoutKind::Recv)),
         }
@@ -312,8 +312,13 @@ impl VstpUdpClient {
     /// # Errors
     /// `ConnectionClosed(Local)` when the socket is closed.
     pub fn try_recv(&self) -> Result<Option<(Frame, SocketAddr)>, VstpError> {
-        let incoming = self.running.driver.try_recv()?;
-        Ok(incoming.map(|incoming| (incoming.frame, incoming.from)))
+        let driver = &self.running.driver;
+        while let Some(incoming) = driver.try_recv()? {
+            if let Some(incoming) = driver.deliver(incoming) {
+                return Ok(Some((incoming.frame, incoming.from)));
+            }
+        }
+        Ok(None)
     }
 
     /// The address that the socket is bound to.

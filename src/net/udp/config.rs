@@ -2,8 +2,10 @@
 
 use super::sealed::SealedSessions;
 use crate::error::VstpError;
+use crate::ext::{CompressionConfig, ExtensionRegistry, Pipeline};
 use crate::net::meter::Meter;
 use crate::proto::datagram::{AnswerLimit, EndpointConfig};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Settings of a UDP client or server; every limit is finite by default.
@@ -33,6 +35,7 @@ pub struct UdpConfig {
     pub(crate) sealed_sessions: Option<SealedSessions>,
     /// Sealed sessions alone, as soon as there can be any.
     pub(crate) also_plaintext: bool,
+    pub(crate) pipeline: Pipeline,
     pub(crate) meter: Option<Meter>,
 }
 
@@ -50,6 +53,7 @@ impl Default for UdpConfig {
             spin: Duration::ZERO,
             sealed_sessions: None,
             also_plaintext: false,
+            pipeline: Pipeline::default(),
             meter: None,
         }
     }
@@ -181,6 +185,21 @@ impl UdpConfig {
         self
     }
 
+    /// Offers compression (feature `gzip`), and compresses messages in sessions with a peer that has it too.
+    /// Default: off. See [`CompressionConfig`] for when not to; it needs the crate feature `compression`.
+    #[must_use]
+    pub fn compression(mut self, compression: CompressionConfig) -> Self {
+        self.pipeline.compression = Some(compression);
+        self
+    }
+
+    /// The extensions that messages pass. Default: none. An [`Arc`] shares one registry among many configurations.
+    #[must_use]
+    pub fn extensions(mut self, extensions: impl Into<Arc<ExtensionRegistry>>) -> Self {
+        self.pipeline.extensions = Some(extensions.into());
+        self
+    }
+
     /// Where the numbers of this socket are added up with those of others, or [`Meter::off`]. Default: nowhere but
     /// in its own [`Meter`].
     #[must_use]
@@ -197,6 +216,7 @@ impl UdpConfig {
         self.endpoint
             .check()
             .map_err(|(setting, reason)| VstpError::config(setting, reason))?;
+        self.pipeline.validate(&self.endpoint.features)?;
         if self.recv_queue_count == 0 || self.send_queue_count == 0 {
             return Err(VstpError::config(
                 "recv_queue",

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 #[must_use = "dropping it is allowed, but then only `flush` tells whether the message arrived"]
 pub struct Delivery {
     driver: Arc<Driver>,
-    pub(super) token: Token,
+    /// `None`: an extension has kept the message, so it has ended.
+    pub(super) token: Option<Token>,
 }
 
 impl Delivery {
@@ -59,7 +60,9 @@ impl Delivery {
 
     fn wait_until(&self, until: Option<Instant>) -> Result<(), VstpError> {
         self.driver.push();
-        let token = self.token;
+        let Some(token) = self.token else {
+            return Ok(());
+        };
         match self.driver.wait_for(until, |core| core.outcome(token)) {
             Some(how) => how.map_err(VstpError::from),
             None if until.is_some_and(|at| at <= clock::now()) => {
@@ -72,23 +75,28 @@ impl Delivery {
     /// Whether it has ended, in whatever way. Never blocks.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.driver.lock().is_done(self.token)
+        self.token
+            .is_none_or(|token| self.driver.lock().is_done(token))
     }
 
     /// Bytes acknowledged and bytes in all; `None` when it has ended.
     #[must_use]
     pub fn progress(&self) -> Option<Progress> {
-        self.driver.progress(self.token)
+        self.driver.progress(self.token?)
     }
 
     /// Gives the message up. What has arrived of it is forgotten by the receiver after 30 s.
     pub fn cancel(self) {
-        self.driver.with(|core| core.endpoint.cancel(self.token));
+        if let Some(token) = self.token {
+            self.driver.with(|core| core.endpoint.cancel(token));
+        }
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.driver.lock().forget(self.token);
+        if let Some(token) = self.token {
+            self.driver.lock().forget(token);
+        }
     }
 }

@@ -12,14 +12,15 @@ use super::turn::Turn;
 use crate::error::{ClosedBy, VstpError};
 use crate::metrics::{Metrics, Snapshot};
 use crate::net::meter::{Meter, Source};
+use crate::net::tcp::memory::MemoryBudget;
 use crate::net::{clock, random};
 use crate::proto::datagram::{Endpoint, Progress, SealId, SealedKeys, SendError, Token};
-use crate::wire::Frame;
+use crate::wire::{Frame, FrameRef};
 use crossbeam_channel::{Receiver, bounded};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Acknowledged sends that are begun one after the other leave together once so many are ready.
@@ -51,6 +52,9 @@ pub(crate) struct Driver {
     send_buffer: Mutex<Vec<u8>>,
     send_errors: AtomicU64,
     recv_errors: AtomicU64,
+    pub(super) extension_failures: AtomicU64,
+    /// For inflated messages that handlers work on.
+    pub(super) memory: Arc<MemoryBudget>,
     meter: Meter,
     /// What the meter was told, once it was. Held to tell it what is new; `core` may be taken inside it.
     handed: Mutex<Option<Box<Snapshot>>>,
@@ -76,6 +80,8 @@ impl Driver {
             send_buffer: Mutex::default(),
             send_errors: AtomicU64::new(0),
             recv_errors: AtomicU64::new(0),
+            extension_failures: AtomicU64::new(0),
+            memory: Arc::new(MemoryBudget::new(config.endpoint.total_budget_len)),
             meter: config.meter.as_ref().map_or_else(Meter::new, Meter::child),
             handed: Mutex::new(None),
             config,
@@ -366,11 +372,20 @@ impl Driver {
 
     /// Sends a frame once.
     pub(crate) fn send(&self, frame: &Frame, to: SocketAddr) -> Result<(), VstpError> {
+        let outgoing = self.outgoing(frame.as_ref(), to)?;
+        match outgoing.of(frame.as_ref()) {
+            Some(frame) => self.send_frame(frame, to),
+            None => Ok(()),
+        }
+    }
+
+    /// The same for a frame that is ready to leave.
+    pub(super) fn send_frame(&self, frame: FrameRef<'_>, to: SocketAddr) -> Result<(), VstpError> {
         self.with(|core| {
             if core.closed {
                 return Err(closed());
             }
-            let sent = core.endpoint.send(clock::now(), to, frame.as_ref());
+            let sent = core.endpoint.send(clock::now(), to, frame);
             sent.map_err(VstpError::from)
         })?;
         if self.send_errors.load(Ordering::Relaxed) == 0 {
@@ -382,8 +397,20 @@ impl Driver {
         }
     }
 
-    /// Begins a send that is repeated until it is acknowledged; waits for room in the queue.
-    pub(super) fn start_send(&self, frame: Frame, to: SocketAddr) -> Result<Token, VstpError> {
+    /// Begins a send that is repeated until it is acknowledged; waits for room in the queue. `None`: an
+    /// extension has kept the frame.
+    pub(super) fn start_send(
+        &self,
+        frame: Frame,
+        to: SocketAddr,
+    ) -> Result<Option<Token>, VstpError> {
+        match self.outgoing(frame.as_ref(), to)?.of_owned(frame) {
+            Some(frame) => self.start_frame(frame, to).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn start_frame(&self, frame: Frame, to: SocketAddr) -> Result<Token, VstpError> {
         let len = frame.payload.len();
         let mut core = self.lock();
         if !core.has_room(&self.config, len) {
@@ -415,7 +442,9 @@ impl Driver {
 
     /// Sends a frame until it is acknowledged, and waits for that.
     pub(crate) fn send_with_ack(&self, frame: Frame, to: SocketAddr) -> Result<(), VstpError> {
-        let token = self.start_send(frame, to)?;
+        let Some(token) = self.start_send(frame, to)? else {
+            return Ok(());
+        };
         self.transmit();
         let ended = self.wait_for(None, |core| core.outcome(token));
         self.lock().forget(token);
@@ -425,10 +454,13 @@ impl Driver {
     /// Begins a send that is repeated until it is acknowledged, and that nobody asks about; sends once
     /// where the queue has no room, and so never waits.
     pub(crate) fn send_assured(&self, frame: Frame, to: SocketAddr) -> Result<(), VstpError> {
+        let Some(frame) = self.outgoing(frame.as_ref(), to)?.of_owned(frame) else {
+            return Ok(());
+        };
         let mut core = self.lock();
         if !core.has_room(&self.config, frame.payload.len()) {
             drop(core);
-            return self.send(&frame, to);
+            return self.send_frame(frame.as_ref(), to);
         }
         if core.closed {
             return Err(closed());
@@ -479,6 +511,7 @@ impl Driver {
             protocol: core.endpoint.stats().clone(),
             send_errors: self.send_errors.load(Ordering::Relaxed),
             recv_errors: self.recv_errors.load(Ordering::Relaxed),
+            extension_failures: self.extension_failures.load(Ordering::Relaxed),
             recv_queue_count: self.messages.len(),
             send_queue_count: core.pending_count,
         }

@@ -20,6 +20,12 @@ pub(crate) enum InSession {
     Pong(u64),
 }
 
+/// The same, before the extensions have seen it.
+enum Found {
+    Message(Incoming),
+    Pong(u64),
+}
+
 impl VstpUdpClient {
     /// Sends PING once in this session; see [`Self::next_in`].
     pub(crate) fn ping(&self, session: &UdpSession, number: u64) {
@@ -34,21 +40,30 @@ impl VstpUdpClient {
     /// meanwhile is dropped.
     pub(crate) fn next_in(&self, session: &UdpSession) -> Result<InSession, VstpError> {
         let driver = &self.running.driver;
-        let next = |core: &mut Core| -> Result<Option<InSession>, VstpError> {
+        let next = |core: &mut Core| -> Result<Option<Found>, VstpError> {
             if let Some(number) = core.take_pong(session.peer_addr()) {
-                return Ok(Some(InSession::Pong(number)));
+                return Ok(Some(Found::Pong(number)));
             }
             while let Some(incoming) = driver.try_recv()? {
                 if is_from(&incoming, session) {
-                    return Ok(Some(InSession::Message(incoming.frame)));
+                    return Ok(Some(Found::Message(incoming)));
                 }
             }
             check(session, core)?;
             Ok(None)
         };
-        driver
-            .wait_for(None, |core| next(core).transpose())
-            .unwrap_or_else(|| Err(closed()))
+        loop {
+            let found = driver.wait_for(None, |core| next(core).transpose());
+            match found.unwrap_or_else(|| Err(closed()))? {
+                Found::Pong(number) => return Ok(InSession::Pong(number)),
+                // Outside of the lock: extensions may send.
+                Found::Message(incoming) => {
+                    if let Some(incoming) = driver.deliver(incoming) {
+                        return Ok(InSession::Message(incoming.frame));
+                    }
+                }
+            }
+        }
     }
 
     /// Whether the session is open; the error says how it ended.
@@ -67,20 +82,29 @@ impl VstpUdpClient {
         until: Option<Instant>,
     ) -> Result<Option<Frame>, VstpError> {
         let driver = &self.running.driver;
-        let next = |core: &mut Core| -> Result<Option<Frame>, VstpError> {
+        let next = |core: &mut Core| -> Result<Option<Incoming>, VstpError> {
             // What came before the end of the session counts.
             while let Some(incoming) = driver.try_recv()? {
                 if is_from(&incoming, session) {
-                    return Ok(Some(incoming.frame));
+                    return Ok(Some(incoming));
                 }
             }
             check(session, core)?;
-            let outcome = request.and_then(|delivery| core.outcome(delivery.token));
+            let token = request.and_then(|delivery| delivery.token);
+            let outcome = token.and_then(|token| core.outcome(token));
             outcome.unwrap_or(Ok(()))?;
             Ok(None)
         };
-        let found = driver.wait_for(until, |core| next(core).transpose());
-        found.transpose()
+        loop {
+            let found = driver.wait_for(until, |core| next(core).transpose());
+            let Some(incoming) = found.transpose()? else {
+                return Ok(None);
+            };
+            // Outside of the lock: extensions may send.
+            if let Some(incoming) = driver.deliver(incoming) {
+                return Ok(Some(incoming.frame));
+            }
+        }
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) mod core;
 mod delivery;
 pub(crate) mod driver;
 pub(crate) mod in_session;
+mod messages;
 pub(crate) mod running;
 mod sealed;
 mod session;

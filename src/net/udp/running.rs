@@ -28,6 +28,7 @@ impl Running {
     ) -> Result<Self, VstpError> {
         config.validate()?;
         config.endpoint.accept_sessions = is_server;
+        config.endpoint.features = config.pipeline.offer(&config.endpoint.features);
         if is_server && config.endpoint.answer_limit == AnswerLimit::Unlimited {
             config.endpoint.answer_limit = AnswerLimit::Times(3);
         }

@@ -13,6 +13,8 @@ pub struct UdpStats {
     pub send_errors: u64,
     /// Errors that receiving reported, such as a refusal by the other host. None of them ends anything.
     pub recv_errors: u64,
+    /// Messages on which an extension failed; they were not delivered.
+    pub extension_failures: u64,
     /// Messages that wait for `recv`.
     pub recv_queue_count: usize,
     /// Messages that wait for their acknowledgement.

@@ -36,7 +36,7 @@ pub struct Progress {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A message arrived, as its sender's application made it.
+    /// A message arrived, as its sender's application made it; with COMP its payload is still compressed.
     Message {
         /// From where.
         from: SocketAddr,

@@ -306,9 +306,7 @@ impl Reassembly {
         if complete {
             set.whole = set.assembly.finish(&self.limits);
             let agrees = set.whole.as_ref().is_some_and(|frame| {
-                frame.flags.contains(Flags::REQ_ACK) == set.wants_ack
-                    && !frame.flags.contains(Flags::COMP)
-                    && frame.typ.is_message()
+                frame.flags.contains(Flags::REQ_ACK) == set.wants_ack && frame.typ.is_message()
             });
             if !agrees {
                 self.end(fields.frag_id, None, totals);

@@ -32,6 +32,8 @@ pub enum DropReason {
     QueueFull,
     /// More control frames than their budget.
     Calm,
+    /// A compressed message that cannot be inflated, or only to more than the limit of frames.
+    Compression,
     /// A custom frame type without a handler, or a frame type that means nothing here.
     Unhandled,
     /// A plain frame where only sealed ones are taken.
@@ -44,7 +46,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Malformed,
         Self::BadCrc,
         Self::BadSource,
@@ -58,6 +60,7 @@ impl DropReason {
         Self::Budget,
         Self::QueueFull,
         Self::Calm,
+        Self::Compression,
         Self::Unhandled,
         Self::Unsealed,
         Self::Forged,
@@ -81,6 +84,7 @@ impl DropReason {
             Self::Budget => "budget",
             Self::QueueFull => "queue_full",
             Self::Calm => "calm",
+            Self::Compression => "compression",
             Self::Unhandled => "unhandled",
             Self::Unsealed => "unsealed",
             Self::Forged => "forged",

@@ -141,6 +141,12 @@ impl Session {
         self.established.as_ref()
     }
 
+    /// Whether this is the side that was connected to.
+    #[must_use]
+    pub const fn is_server(&self) -> bool {
+        matches!(self.role, Role::Server)
+    }
+
     /// The table of spec 3.3: what this frame is, here and now.
     fn rule(&self, typ: FrameType) -> Rule {
         use FrameType::{Ack, Bye, Custom, Data, Err, Hello, Ping, Pong, Welcome};
@@ -205,7 +211,7 @@ impl Session {
             && self
                 .established
                 .as_ref()
-                .is_some_and(|e| e.features.contains("gzip"));
+                .is_some_and(|e| e.features.contains(keys::GZIP));
         if head.flags.contains(Flags::COMP) && !may_compress {
             return Err(Violation::FlagNotAllowed { typ, flag: "COMP" });
         }

@@ -12,7 +12,8 @@
 //!
 //! Only requests have an answer to keep; a message without `correlation-id` is handled when it is first seen.
 
-use super::super::reply::{HandlerError, Reply};
+use super::super::reply::Reply;
+use crate::error::HandlerError;
 use crate::net::tcp::Sender;
 use crate::proto::once::Handled;
 use crate::proto::session::error_frame;

@@ -14,11 +14,11 @@ pub use handle::{DualServerHandle, DualStats};
 pub use peer::DualPeer;
 
 use super::config::ServerConfig;
-use super::reply::{HandlerError, IntoReply, Reply};
+use super::reply::{IntoReply, Reply};
 use super::session::Session;
 use super::tcp::VstpTcpServer;
 use super::udp::{UdpPeer, VstpUdpServer};
-use crate::error::VstpError;
+use crate::error::{HandlerError, VstpError};
 use crate::net::addr::{Address, ToAddress};
 use crate::net::auto::FEATURE;
 use crate::net::meter::Meter;

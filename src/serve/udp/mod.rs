@@ -119,7 +119,7 @@ impl VstpUdpServer {
         &self,
         until: Option<std::time::Instant>,
     ) -> Result<(Frame, SocketAddr), VstpError> {
-        match self.driver().recv(until)? {
+        match self.driver().recv_message(until)? {
             Some(incoming) => Ok((incoming.frame, incoming.from)),
             None => Err(VstpError::Timeout(TimeoutKind::Recv)),
         }

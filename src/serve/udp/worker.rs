@@ -1,9 +1,10 @@
 //! Worker threads: each takes a message, runs the handler, sends the answer.
 
-use super::super::reply::{HandlerError, Reply};
+use super::super::reply::Reply;
 use super::peer::UdpPeer;
 use super::serving::{IS_WORKER, Serving};
-use crate::error::VstpError;
+use crate::error::{HandlerError, VstpError};
+use crate::ext::Inbound;
 use crate::metrics::Family;
 use crate::net::clock;
 use crate::net::udp::core::Incoming;
@@ -47,24 +48,26 @@ fn run(serving: &Serving, work: &Work) {
 
 fn serve(serving: &Serving, work: &Work, incoming: Incoming) {
     let driver = &serving.running.driver;
-    let Incoming {
-        from,
-        session,
-        frame,
-    } = incoming;
-    let request = frame.header(keys::CORRELATION_ID).map(<[u8]>::to_vec);
+    let Some((incoming, _memory)) = driver.inflate(incoming) else {
+        return;
+    };
+    let (from, session) = (incoming.from, incoming.session);
+    let request = incoming.frame.header(keys::CORRELATION_ID);
+    let request = request.map(<[u8]>::to_vec);
     let peer = UdpPeer::new(driver, from, session);
-    // The handler's state after a panic is the handler's business; nothing of ours is in it.
-    let began = driver.meter().is_on().then(clock::now);
-    let reply = catch_unwind(AssertUnwindSafe(|| (work.handler)(&peer, frame)));
-    if let Some(began) = began {
-        let elapsed = clock::now().saturating_duration_since(began);
-        serving.metrics.time(Family::Handlers, elapsed);
-    }
-    let reply = reply.unwrap_or_else(|_| {
-        serving.metrics.add(Family::HandlerPanics, 0, 1);
-        Reply::Error(HandlerError::new(ErrorCode::Handler, "the handler failed"))
-    });
+    let reply = match driver.extend(incoming) {
+        Inbound::Deliver(frame) => ask(serving, work, &peer, frame),
+        Inbound::Consumed => Reply::None,
+        Inbound::Answered(answers) => {
+            driver.send_answers(&answers, from);
+            Reply::None
+        }
+        Inbound::Failed(failed) => {
+            let panics = u64::from(failed.panicked);
+            serving.metrics.add(Family::HandlerPanics, 0, panics);
+            Reply::Error(failed.error)
+        }
+    };
     let assured = work.acknowledged_answers && request.is_some() && session.is_some();
     let send = |frame: Frame| answer(&peer, frame, request.as_deref(), assured);
     match reply {
@@ -78,6 +81,21 @@ fn serve(serving: &Serving, work: &Work, incoming: Incoming) {
     }
 }
 
+/// Calls the handler.
+fn ask(serving: &Serving, work: &Work, peer: &UdpPeer, frame: Frame) -> Reply {
+    // The handler's state after a panic is the handler's business; nothing of ours is in it.
+    let began = serving.running.driver.meter().is_on().then(clock::now);
+    let reply = catch_unwind(AssertUnwindSafe(|| (work.handler)(peer, frame)));
+    if let Some(began) = began {
+        let elapsed = clock::now().saturating_duration_since(began);
+        serving.metrics.time(Family::Handlers, elapsed);
+    }
+    reply.unwrap_or_else(|_| {
+        serving.metrics.add(Family::HandlerPanics, 0, 1);
+        Reply::Error(HandlerError::new(ErrorCode::Handler, "the handler failed"))
+    })
+}
+
 fn answer(peer: &UdpPeer, mut frame: Frame, request: Option<&[u8]>, assured: bool) {
     if let (Some(id), None) = (request, frame.header(keys::CORRELATION_ID)) {
         frame = frame.with_header(keys::CORRELATION_ID, id);
@@ -87,16 +105,20 @@ fn answer(peer: &UdpPeer, mut frame: Frame, request: Option<&[u8]>, assured: boo
         true => peer.send_assured(frame),
         false => peer.send(&frame),
     };
-    let size = match send(frame) {
+    let refusal = match send(frame) {
         Ok(()) => return,
-        Err(VstpError::FrameTooLarge { size, .. }) => size,
+        Err(VstpError::FrameTooLarge { size, .. }) => {
+            let text = format!("the answer has {size} bytes");
+            error_frame(ErrorCode::TooLarge, &text, request)
+        }
+        Err(VstpError::Extension(failed)) => {
+            error_frame(failed.error.code, &failed.error.message, request)
+        }
         Err(error) => {
             log::debug!("the answer to {} was not sent: {error}", peer.peer_addr());
             return;
         }
     };
-    let text = format!("the answer has {size} bytes");
-    let refusal = error_frame(ErrorCode::TooLarge, &text, request);
     if let Some(error) = request.and_then(|_| send(refusal).err()) {
         log::debug!("the answer to {} was not sent: {error}", peer.peer_addr());
     }
@@ -112,7 +134,7 @@ pub(super) fn spawn_workers(
         let (mine, work) = (Arc::clone(serving), Arc::clone(work));
         let thread = std::thread::Builder::new()
             .name(format!("vstp-udp-{number}"))
-            .stack_size(256 * 1024)
+            .stack_size(256 * 1024 + serving.running.driver.extra_stack_len())
             .spawn(move || {
                 IS_WORKER.set(true);
                 run(&mine, &work);

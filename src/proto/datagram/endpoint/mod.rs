@@ -14,6 +14,7 @@ mod drive;
 mod handshake;
 mod moving;
 mod path;
+mod permitted;
 mod receive;
 mod sealed;
 mod strangers;
@@ -22,7 +23,6 @@ mod tests;
 
 use super::config::{AnswerLimit, EndpointConfig};
 use super::emit::Envelope;
-use super::fields;
 use super::fragment::{Cut, Inner};
 use super::parts::{Event, Failure, Progress, SendError, Token};
 use super::peer::{Link, Peer};
@@ -33,7 +33,7 @@ use super::seal::{OVERHEAD, SealId};
 use super::secret::Secret;
 use super::stats::EndpointStats;
 use crate::proto::keys::Features;
-use crate::wire::{Flags, Frame, FrameRef, FrameType, Limits};
+use crate::wire::{Frame, FrameRef, FrameType, Limits};
 use connecting::{Connecting, CookieRate, Key, Owner};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
@@ -228,7 +228,7 @@ impl Endpoint {
         let now = self.clamp(now);
         let index = self.peer_for(now, to)?;
         let (envelope, limits) = self.envelope(index, false);
-        check(frame)?;
+        self.check(index, frame)?;
         let len = envelope.message_len(frame, &limits)?;
         let limit = self.config.answer_limit;
         if len <= self.max_datagram_len(index) {
@@ -302,7 +302,7 @@ impl Endpoint {
         let now = self.clamp(now);
         let index = self.peer_for(now, to)?;
         let (envelope, limits) = self.envelope(index, true);
-        check(frame.as_ref())?;
+        self.check(index, frame.as_ref())?;
         let len = envelope.message_len(frame.as_ref(), &limits)?;
         let msg_id = envelope.msg_id;
         let is_stranger = !envelope.proof.is_session();
@@ -502,23 +502,5 @@ impl Endpoint {
     #[must_use]
     pub const fn config(&self) -> &EndpointConfig {
         &self.config
-    }
-}
-
-/// What only the transport may send or set.
-fn check(frame: FrameRef<'_>) -> Result<(), SendError> {
-    let is_answer = frame.typ == FrameType::Err && frame.headers.get("correlation-id").is_some();
-    if !frame.typ.is_message() && !is_answer {
-        return Err(SendError::ReservedType);
-    }
-    for (flag, name) in [(Flags::FRAG, "FRAG"), (Flags::COMP, "COMP")] {
-        if frame.flags.contains(flag) {
-            return Err(SendError::FlagNotAllowed(name));
-        }
-    }
-    let reserved = |header: crate::wire::Header<'_>| fields::reserved_in_message(header.key);
-    match frame.headers.iter().find_map(reserved) {
-        Some(key) => Err(SendError::ReservedHeader(key)),
-        None => Ok(()),
     }
 }

@@ -113,12 +113,28 @@ impl Endpoint {
         }
     }
 
+    /// The peer in whose session a frame proves to be.
+    fn peer_in_session(
+        &mut self,
+        from: SocketAddr,
+        sealed: Option<usize>,
+        sid: Option<Sid>,
+    ) -> Option<&Peer> {
+        let proof = sealed.map_or(sid.map(Proof::Sid), |_| Some(Proof::Sealed));
+        let index = sealed.or_else(|| self.session_with(from))?;
+        self.peer(index).filter(|peer| proof == Some(peer.proof()))
+    }
+
     /// Several frames in a datagram come only in a session that agreed to it.
     fn may_bundle(&mut self, from: SocketAddr, sealed: Option<usize>, sid: Option<Sid>) -> bool {
-        let index = sealed.or_else(|| self.session_with(from));
-        let link = index.and_then(|index| self.peer(index)?.link.as_ref());
-        let proof = sealed.map_or(sid.map(Proof::Sid), |_| Some(Proof::Sealed));
-        link.is_some_and(|link| link.bundle && proof == Some(link.proof))
+        let peer = self.peer_in_session(from, sealed, sid);
+        peer.is_some_and(|peer| peer.link.as_ref().is_some_and(|link| link.bundle))
+    }
+
+    /// Compressed payloads, too.
+    fn may_inflate(&mut self, from: SocketAddr, sealed: Option<usize>, sid: Option<Sid>) -> bool {
+        let peer = self.peer_in_session(from, sealed, sid);
+        peer.is_some_and(Peer::has_gzip)
     }
 
     fn handle_frame(
@@ -135,6 +151,13 @@ impl Endpoint {
         } = input;
         let flags = match frame.typ {
             FrameType::Ack => Flags::FRAG | Flags::CRC,
+            // spec 5: a fragment is not compressed, the frame in it may be.
+            typ if typ.is_message()
+                && frame.flags.contains(Flags::COMP)
+                && self.may_inflate(*from, input.sealed, fields.sid) =>
+            {
+                Flags::COMP | Flags::CRC | Flags::REQ_ACK
+            }
             typ if typ.is_message() => Flags::FRAG | Flags::CRC | Flags::REQ_ACK,
             _ => Flags::CRC,
         };

@@ -3,6 +3,8 @@
 use super::*;
 use crate::net::clock;
 use crate::proto::datagram::DropReason;
+use crate::proto::keys;
+use crate::wire::Flags;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -338,6 +340,67 @@ fn du21_comp_is_refused_at_the_sender() {
     let (now, to) = (pair.now, pair.addrs[0]);
     assert!(pair.ends[1].send(now, to, comp.as_ref()).is_err());
     assert!(pair.ends[1].send_with_ack(now, to, comp).is_err());
+}
+
+/// spec 5: COMP is a message's, in a session that agreed to it; in fragments it is the inner frame's.
+#[test]
+fn g4_comp_needs_the_feature_and_stands_in_messages_only() {
+    for agreed in [false, true] {
+        let mut config = EndpointConfig::default();
+        if agreed {
+            config.features = config.features.with(keys::GZIP);
+        }
+        let mut pair = Pair::new(config);
+        let (now, [server, _]) = (pair.now, pair.addrs);
+        pair.ends[1].connect(now, server).expect("the first");
+        pair.run(5 * MS);
+        let mut proofs = pair.ends[1].peers.iter().flatten().map(|p| p.proof());
+        let Some(Proof::Sid(sid)) = proofs.find(Proof::is_session) else {
+            panic!("no session");
+        };
+        drop(proofs);
+        let comp = |len: usize| Frame::data(payload(len)).with_flag(Flags::COMP);
+        for len in [100, 5000] {
+            let sent = pair.ends[1].send(now, server, comp(len).as_ref());
+            assert_eq!(sent.is_ok(), agreed, "{len} bytes");
+        }
+        pair.run(5 * MS);
+        let came = |pair: &mut Pair| {
+            pair.drain(0);
+            pair.received().len()
+        };
+        assert_eq!(came(&mut pair), if agreed { 2 } else { 0 });
+        // What a peer that keeps no rules sends.
+        pair.inject(comp(100).with_header("sid", sid));
+        assert_eq!(came(&mut pair), usize::from(agreed));
+        let inner = encoded(&comp(100));
+        for (id, outer) in [("1", Flags::FRAG), ("2", Flags::FRAG | Flags::COMP)] {
+            for (index, chunk) in inner.chunks(inner.len().div_ceil(2)).enumerate() {
+                pair.inject(
+                    Frame::data(chunk)
+                        .with_flag(outer)
+                        .with_header("frag-id", id)
+                        .with_header("frag-index", index.to_string())
+                        .with_header("frag-total", "2")
+                        .with_header("frag-len", inner.len().to_string())
+                        .with_header("sid", sid),
+                );
+            }
+            let expected = usize::from(agreed && id == "1");
+            assert_eq!(came(&mut pair), expected, "{outer:?}");
+        }
+        let invalid = pair.ends[0].stats().dropped(DropReason::Invalid);
+        let ping = Frame::new(FrameType::Ping).with_flag(Flags::COMP);
+        pair.inject(ping.with_header("sid", sid));
+        let now_invalid = pair.ends[0].stats().dropped(DropReason::Invalid);
+        assert_eq!(now_invalid, invalid + 1, "a control frame");
+        // A stranger has no features.
+        pair.inject(comp(100));
+        assert_eq!(
+            pair.ends[0].stats().dropped(DropReason::Invalid),
+            invalid + 2
+        );
+    }
 }
 
 /// spec 4.2: no flag but CRC in HELLO.

@@ -131,8 +131,10 @@ impl Peer {
         };
         let wants_ack = whole.flags.contains(Flags::REQ_ACK);
         let read = Fields::read(whole.as_ref());
-        let (msg_id, is_nested) = match read {
-            Ok(fields) => (fields.msg_id, fields.speaks_of_fragments()),
+        // spec 5: compressed only where that was agreed on.
+        let is_unasked = whole.flags.contains(Flags::COMP) && !self.has_gzip();
+        let (msg_id, is_bad) = match read {
+            Ok(fields) => (fields.msg_id, fields.speaks_of_fragments() || is_unasked),
             Err(reason) => {
                 self.reassembly.take(frag_id, None, shared.totals);
                 return Err(reason);
@@ -140,7 +142,7 @@ impl Peer {
         };
         let crc = 0;
         let acknowledge = msg_id.filter(|_| wants_ack);
-        if is_nested {
+        if is_bad {
             self.reassembly.take(frag_id, None, shared.totals);
             return Err(DropReason::BadFragment);
         }

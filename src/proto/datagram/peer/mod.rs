@@ -139,6 +139,13 @@ impl Peer {
         self.link.as_ref().map_or(Proof::None, |link| link.proof)
     }
 
+    /// Whether both sides have the feature `gzip`.
+    #[must_use]
+    pub(crate) fn has_gzip(&self) -> bool {
+        let link = self.link.as_ref();
+        link.is_some_and(|link| link.features.contains(keys::GZIP))
+    }
+
     /// Sends for acknowledgement; made at the first use.
     pub(crate) fn reliable(
         &mut self,

@@ -1,0 +1,104 @@
+//! Messages between the application and the outbox: extensions and compression out, extensions in.
+//!
+//! Runs on the thread that sends or receives, without a lock. What was compressed is inflated by the
+//! reader, which knows how to end the connection over it.
+
+use super::shared::Shared;
+use crate::error::VstpError;
+use crate::ext::{Direction, ExtensionContext, Inbound, Link, Outgoing, TransportKind};
+use crate::proto::keys;
+use crate::proto::session::error_frame;
+use crate::wire::{Frame, FrameRef};
+use std::sync::atomic::Ordering;
+
+impl Shared {
+    /// Sends one frame of the application; returns when the system has taken all of it.
+    pub(crate) fn send(&self, frame: FrameRef<'_>) -> Result<(), VstpError> {
+        if !self.pipeline.concerns(frame) {
+            return self.outbox.send(frame);
+        }
+        match self.outgoing(frame)?.of(frame) {
+            Some(frame) => self.outbox.send(frame),
+            None => Ok(()),
+        }
+    }
+
+    /// The same for what an extension has answered: it has passed the extensions.
+    pub(crate) fn send_answer(&self, frame: &Frame) -> Result<(), VstpError> {
+        let compressed = self.pipeline.compress(frame.as_ref(), &self.link())?;
+        compressed
+            .of(frame.as_ref())
+            .map_or(Ok(()), |frame| self.outbox.send(frame))
+    }
+
+    /// What becomes of a frame that is to be sent.
+    pub(crate) fn outgoing(&self, frame: FrameRef<'_>) -> Result<Outgoing, VstpError> {
+        if !self.pipeline.concerns(frame) {
+            return Ok(Outgoing::Same(frame.flags));
+        }
+        let context = || self.context(Direction::Outbound);
+        self.pipeline.outbound(frame, &self.link(), context)
+    }
+
+    fn link(&self) -> Link {
+        Link {
+            gzip: self.gzip.load(Ordering::Relaxed),
+            limits: self.outbox.limits(),
+            trailer: self.outbox.trailer(),
+        }
+    }
+
+    fn context(&self, direction: Direction) -> ExtensionContext {
+        let transport = if self.tls.is_some() {
+            TransportKind::Tls
+        } else {
+            TransportKind::PlainTcp
+        };
+        let session = self.established().map(|e| e.session_id);
+        ExtensionContext::new(direction, transport, self.peer_addr).with_session(session)
+    }
+
+    /// What becomes of a message that was received.
+    pub(crate) fn incoming(&self, frame: Frame) -> Inbound {
+        self.pipeline
+            .inbound(frame, || self.context(Direction::Inbound))
+    }
+
+    /// Whether [`Self::incoming`] does anything.
+    #[inline]
+    pub(super) fn has_extensions(&self) -> bool {
+        self.pipeline.has_extensions()
+    }
+
+    /// A message for a caller that waits for one; `None` when an extension has kept or answered it.
+    ///
+    /// `is_server`: whose peer sends requests, and so is told when one of them cannot be served.
+    pub(super) fn deliver(
+        &self,
+        frame: Frame,
+        is_server: bool,
+    ) -> Result<Option<Frame>, VstpError> {
+        if !self.has_extensions() {
+            return Ok(Some(frame));
+        }
+        let id = frame.header(keys::CORRELATION_ID).map(<[u8]>::to_vec);
+        match self.incoming(frame) {
+            Inbound::Deliver(frame) => Ok(Some(frame)),
+            Inbound::Consumed => Ok(None),
+            Inbound::Answered(frames) => {
+                frames
+                    .iter()
+                    .try_for_each(|frame| self.send_answer(frame))?;
+                Ok(None)
+            }
+            Inbound::Failed(failed) => {
+                if let (true, Some(id)) = (is_server, id) {
+                    let error = &failed.error;
+                    let frame = error_frame(error.code, &error.message, Some(&id));
+                    self.outbox.send(frame.as_ref())?;
+                }
+                Err(VstpError::Extension(Box::new(failed)))
+            }
+        }
+    }
+}
