@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use vstp::easy::{VstpClient, VstpServer};
-use vstp::error::TimeoutKind;
+use vstp::error::{HandlerError, TimeoutKind};
+use vstp::ext::{ExtensionContext, ExtensionHandler, ExtensionRegistry, Outcome};
 use vstp::net::auto::{AutoConfig, UdpStatus};
 use vstp::net::clock;
 use vstp::net::tcp::TcpConfig;
@@ -610,5 +611,44 @@ fn what_a_handler_answers_to_an_acknowledged_frame_is_no_request() {
         assert_eq!(echo.flags, Flags::empty());
     }
     drop(client);
+    handle.shutdown(LONG);
+}
+
+/// Keeps what has a type of its own.
+struct Keeps;
+
+impl ExtensionHandler for Keeps {
+    fn should_handle(&self, frame: &Frame) -> bool {
+        frame.typ == FrameType::Custom(0x20)
+    }
+
+    fn handle_frame(&self, _: Frame, _: &ExtensionContext) -> Result<Outcome, HandlerError> {
+        Ok(Outcome::Consume)
+    }
+}
+
+#[test]
+fn extensions_see_the_messages_of_both() {
+    let server = VstpDualServer::bind_auto_plain(LOCAL).unwrap();
+    let handle = server
+        .spawn(|_: &DualPeer<'_>, frame: Frame| vec![Frame::new(FrameType::Custom(0x20)), frame])
+        .unwrap();
+    let mut extensions = ExtensionRegistry::new();
+    extensions.register("keeps", Keeps);
+    let config = auto()
+        .tcp(config().extensions(extensions.clone()))
+        .udp(UdpConfig::default().extensions(extensions));
+    let client = VstpAutoClient::connect_auto_plain_with(handle.local_addr(), config).unwrap();
+    for via in [Via::Tcp, Via::Udp] {
+        client.send_with_ack(Frame::data("x"), via).unwrap();
+        let (frame, _) = client.recv_timeout(LONG).unwrap().unwrap();
+        assert_eq!(frame, Frame::data("x"));
+        let none = client.try_recv();
+        assert!(
+            matches!(none, Err(VstpError::Timeout(TimeoutKind::Recv))),
+            "{none:?}"
+        );
+    }
+    client.close().unwrap();
     handle.shutdown(LONG);
 }
