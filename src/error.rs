@@ -3,6 +3,7 @@
 //! Display says what happened and does not repeat the cause; `source()` gives the cause. Errors hold
 //! no frames: where a frame must come back, the method has an error type of its own.
 
+use crate::proto::auto::Transport;
 use crate::proto::datagram::{Failure, SendError};
 use crate::proto::{ErrorCode, Violation};
 use crate::wire::{DecodeError, EncodeError, FrameType};
@@ -110,6 +111,9 @@ pub enum VstpError {
     /// A bounded queue is full; nothing was queued.
     #[error("send queue is full")]
     Backpressure,
+    /// A message shall take a transport that is not there at present; nothing was sent.
+    #[error("there is no {0} to the peer at present")]
+    TransportUnavailable(Transport),
     /// An extension failed on a message, which was not sent, or is not received. The connection goes on.
     #[error(transparent)]
     Extension(Box<ExtensionError>),
@@ -550,6 +554,7 @@ impl From<VstpError> for io::Error {
             | VstpError::Datagram(_)
             | VstpError::Serialization(_) => Kind::InvalidInput,
             VstpError::Backpressure => Kind::WouldBlock,
+            VstpError::TransportUnavailable(_) => Kind::NotConnected,
             VstpError::Cancelled | VstpError::Extension(_) => Kind::Other,
         };
         Self::new(kind, error)

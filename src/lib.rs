@@ -50,9 +50,10 @@ pub use codec::{VstpFrameCodec, encode_frame, try_decode_frame};
 #[cfg(all(feature = "tls", feature = "json"))]
 pub use easy::{VstpClient, VstpServer};
 pub use error::VstpError;
+pub use net::auto::VstpAutoClient;
 pub use net::tcp::{VstpTcpClient, VstpTcpConnection};
 pub use net::udp::VstpUdpClient;
-pub use serve::{VstpTcpServer, VstpUdpServer};
+pub use serve::{VstpDualServer, VstpTcpServer, VstpUdpServer};
 pub use wire::{Flags, Frame, FrameType, Header, VSTP_MAGIC, VSTP_VERSION};
 
 /// The number of a session, chosen at random by the server (spec 3.2).

@@ -479,6 +479,23 @@ fn resilient_client_loses_no_call_that_may_be_made_again() {
 }
 
 #[test]
+fn auto_transport_sends_by_both() {
+    let folder = Folder::new("auto_transport");
+    let (code, lines, errors) = Example::start("auto_transport", &[], &folder.certs()).end();
+    assert_eq!((code, &errors[..]), (0, &[][..]), "{lines:?}");
+    for expected in [
+        "small, by TCP: 100 bytes by TCP",
+        "small, by UDP: 100 bytes by UDP",
+        "small, by the better one: 100 bytes by ",
+        "large, by the better one: 100000 bytes by TCP",
+        "UDP: Open, sealed: true; ",
+        "0 handlers were left behind",
+    ] {
+        assert!(contains(&lines, expected), "{expected}: {lines:?}");
+    }
+}
+
+#[test]
 fn every_example_explains_itself() {
     let folder = Folder::new("help");
     for name in [
@@ -495,6 +512,7 @@ fn every_example_explains_itself() {
         "game_state",
         "sensor_network",
         "udp_file",
+        "auto_transport",
         "extensions",
         "resilient_client",
     ] {

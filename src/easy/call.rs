@@ -79,6 +79,7 @@ pub(super) fn is_lost(failed: &CallError) -> bool {
         | VstpError::Deserialization(_)
         | VstpError::Datagram(_)
         | VstpError::Backpressure
+        | VstpError::TransportUnavailable(_)
         | VstpError::Extension(_)
         | VstpError::Cancelled => false,
         VstpError::Io(_)

@@ -5,8 +5,10 @@ use super::message::{decode, encode};
 use crate::error::{RemoteError, TimeoutKind, VstpError};
 use crate::net::CallError;
 use crate::net::Meter;
+use crate::net::auto::VstpAutoClient;
 use crate::net::tcp::VstpTcpClient;
 use crate::net::udp::{UdpSession, VstpUdpClient};
+use crate::proto::auto::Via;
 use crate::proto::keys;
 use crate::wire::Frame;
 use serde::Serialize;
@@ -63,9 +65,24 @@ impl VstpClient {
     /// `Serialization`, and as [`VstpTcpConnection::send`](crate::net::tcp::VstpTcpConnection::send) or
     /// [`VstpUdpClient::send`]; over UDP also how the session ended, once it has.
     pub fn send<T: Serialize + ?Sized>(&mut self, message: &T) -> Result<(), VstpError> {
+        self.send_via(message, Via::Auto)
+    }
+
+    /// [`send`](Self::send) by this transport, for a client of [both](Self::connect_auto).
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there, and `TransportUnavailable`.
+    pub fn send_via<T: Serialize + ?Sized>(
+        &mut self,
+        message: &T,
+        via: Via,
+    ) -> Result<(), VstpError> {
         let frame = encode(message)?;
         self.only_calls = false;
-        self.link.send(&frame)
+        self.link.send(&frame, via)
     }
 
     /// Sends a message and waits until the server has accepted it.
@@ -80,9 +97,25 @@ impl VstpClient {
     /// [`VstpUdpClient::send_with_ack`]. After `Timeout(Ack)` over UDP it is not sent again, but it may
     /// have arrived.
     pub fn send_with_ack<T: Serialize + ?Sized>(&mut self, message: &T) -> Result<(), VstpError> {
+        self.send_with_ack_via(message, Via::Auto)
+    }
+
+    /// [`send_with_ack`](Self::send_with_ack) by this transport, for a client of
+    /// [both](Self::connect_auto).
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there, and `TransportUnavailable`.
+    pub fn send_with_ack_via<T: Serialize + ?Sized>(
+        &mut self,
+        message: &T,
+        via: Via,
+    ) -> Result<(), VstpError> {
         let frame = encode(message)?;
         self.only_calls = false;
-        self.link.send_with_ack(frame)
+        self.link.send_with_ack(frame, via)
     }
 
     /// Sends bytes as they are, without a `content-type`.
@@ -153,8 +186,23 @@ impl VstpClient {
         &mut self,
         request: &(impl Serialize + ?Sized),
     ) -> Result<R, VstpError> {
+        self.call_via(request, Via::Auto)
+    }
+
+    /// [`call`](Self::call) by this transport, for a client of [both](Self::connect_auto).
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there, and `TransportUnavailable`.
+    pub fn call_via<R: DeserializeOwned>(
+        &mut self,
+        request: &(impl Serialize + ?Sized),
+        via: Via,
+    ) -> Result<R, VstpError> {
         let until = self.link.call_deadline();
-        let answer = self.call_frame(encode(request)?, until)?;
+        let answer = self.call_frame(encode(request)?, via, until)?;
         decode(&answer)
     }
 
@@ -162,6 +210,7 @@ impl VstpClient {
     pub(super) fn call_frame(
         &mut self,
         request: Frame,
+        via: Via,
         until: Option<Instant>,
     ) -> Result<Frame, CallError> {
         self.check_room().map_err(CallError::not_sent)?;
@@ -171,12 +220,12 @@ impl VstpClient {
         let frame = request.with_header(keys::CORRELATION_ID, &id);
         // Until it is answered; then it is as before.
         let was_only_calls = std::mem::take(&mut self.only_calls);
-        let request = self.link.request(frame, until)?;
+        let mut request = self.link.request(frame, via, until)?;
         loop {
             // Before the next one is taken, so that none is lost.
             let room = self.check_room();
             room.map_err(|error| CallError::new(request.sent(), error))?;
-            let received = self.link.answer(&request);
+            let received = self.link.answer(&mut request);
             let whose = answered(&received);
             let is_mine = whose == Some(id.as_bytes());
             if is_late(whose, number) {
@@ -214,7 +263,7 @@ impl VstpClient {
     pub(super) fn received_len(&self) -> u64 {
         match &self.link {
             Link::Tcp(client) => client.stats().bytes_received,
-            Link::Udp(_) => 0,
+            Link::Udp(_) | Link::Auto(_) => 0,
         }
     }
 
@@ -225,7 +274,7 @@ impl VstpClient {
                 client.try_recv(),
                 Err(VstpError::Timeout(TimeoutKind::Recv))
             ),
-            Link::Udp(_) => true,
+            Link::Udp(_) | Link::Auto(_) => true,
         }
     }
 
@@ -249,7 +298,7 @@ impl VstpClient {
         self.only_calls = false;
         match &mut self.link {
             Link::Tcp(client) => Some(client),
-            Link::Udp(_) => None,
+            Link::Udp(_) | Link::Auto(_) => None,
         }
     }
 
@@ -258,8 +307,17 @@ impl VstpClient {
     #[must_use]
     pub fn udp(&self) -> Option<(&VstpUdpClient, &UdpSession)> {
         match &self.link {
-            Link::Tcp(_) => None,
+            Link::Tcp(_) | Link::Auto(_) => None,
             Link::Udp(link) => Some(link.parts()),
+        }
+    }
+
+    /// The client underneath, over both transports: which there are, statistics, frames.
+    #[must_use]
+    pub fn auto(&self) -> Option<&VstpAutoClient> {
+        match &self.link {
+            Link::Tcp(_) | Link::Udp(_) => None,
+            Link::Auto(link) => Some(&link.client),
         }
     }
 

@@ -1,8 +1,8 @@
-//! [`ServerHandle`]: shuts a server of typed messages down, whatever its transport.
+//! [`ServerHandle`]: shuts a server of typed messages down, whatever its transports.
 
 use crate::error::VstpError;
 use crate::net::Meter;
-use crate::serve::{self, ShutdownReport, UdpServerHandle};
+use crate::serve::{self, DualServerHandle, ShutdownReport, UdpServerHandle};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ pub struct ServerHandle {
 enum Handle {
     Tcp(serve::ServerHandle),
     Udp(UdpServerHandle),
+    Dual(DualServerHandle),
 }
 
 impl From<serve::ServerHandle> for ServerHandle {
@@ -35,6 +36,14 @@ impl From<UdpServerHandle> for ServerHandle {
     }
 }
 
+impl From<DualServerHandle> for ServerHandle {
+    fn from(handle: DualServerHandle) -> Self {
+        Self {
+            handle: Handle::Dual(handle),
+        }
+    }
+}
+
 impl ServerHandle {
     /// What counts for the server.
     #[must_use]
@@ -42,6 +51,7 @@ impl ServerHandle {
         match &self.handle {
             Handle::Tcp(handle) => handle.meter(),
             Handle::Udp(handle) => handle.meter(),
+            Handle::Dual(handle) => handle.meter(),
         }
     }
 
@@ -51,6 +61,7 @@ impl ServerHandle {
         match &self.handle {
             Handle::Tcp(handle) => handle.local_addr(),
             Handle::Udp(handle) => handle.local_addr(),
+            Handle::Dual(handle) => handle.local_addr(),
         }
     }
 
@@ -63,6 +74,7 @@ impl ServerHandle {
         match &self.handle {
             Handle::Tcp(handle) => handle.shutdown(grace),
             Handle::Udp(handle) => handle.shutdown(grace),
+            Handle::Dual(handle) => handle.shutdown(grace),
         }
     }
 
@@ -80,6 +92,7 @@ impl ServerHandle {
                 handle.wait();
                 Ok(())
             }
+            Handle::Dual(handle) => handle.wait(),
         }
     }
 
@@ -89,6 +102,7 @@ impl ServerHandle {
         match &self.handle {
             Handle::Tcp(handle) => Some(handle),
             Handle::Udp(_) => None,
+            Handle::Dual(handle) => Some(handle.tcp()),
         }
     }
 
@@ -98,6 +112,7 @@ impl ServerHandle {
         match &self.handle {
             Handle::Tcp(_) => None,
             Handle::Udp(handle) => Some(handle),
+            Handle::Dual(handle) => Some(handle.udp()),
         }
     }
 }

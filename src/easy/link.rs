@@ -1,12 +1,15 @@
-//! [`Link`]: what carries the messages of a client, TCP or UDP, with the same calls.
+//! [`Link`]: what carries the messages of a client, TCP, UDP or both, with the same calls.
 
+use super::auto::AutoLink;
 use crate::error::{ClosedBy, RemoteError, TimeoutKind, VstpError};
 use crate::net::Meter;
 use crate::net::addr::ToAddress;
+use crate::net::auto::PendingCall;
 use crate::net::clock;
 use crate::net::tcp::VstpTcpClient;
 use crate::net::udp::{Delivery, UdpConfig, UdpSession, VstpUdpClient};
 use crate::net::{CallError, Sent};
+use crate::proto::auto::{Transport, Via};
 use crate::proto::{ErrorCode, keys};
 use crate::wire::{Frame, FrameType};
 use std::time::{Duration, Instant};
@@ -18,29 +21,41 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) enum Link {
     Tcp(Box<VstpTcpClient>),
     Udp(Box<UdpLink>),
+    Auto(Box<AutoLink>),
 }
 
 /// A request that waits for its answer.
 #[derive(Debug)]
 pub(super) struct Request {
     until: Option<Instant>,
-    /// Over UDP: its way to the server.
-    delivery: Option<Delivery>,
+    way: Way,
+}
+
+/// The way of a request to the server.
+#[derive(Debug)]
+enum Way {
+    Tcp,
+    Udp(Delivery),
+    Auto(PendingCall),
 }
 
 impl Request {
     /// What is known of it now: over UDP it is still on its way until the server has it.
     pub(super) fn sent(&self) -> Sent {
-        match &self.delivery {
-            Some(delivery) if !delivery.is_done() => Sent::Unknown,
-            _ => Sent::Yes,
+        match &self.way {
+            Way::Udp(delivery) if !delivery.is_done() => Sent::Unknown,
+            // It is this side that decides by which one it goes, and when.
+            Way::Auto(_) => Sent::Unknown,
+            Way::Tcp | Way::Udp(_) => Sent::Yes,
         }
     }
 
     /// Nobody waits for the answer any more, so it is not sent again.
     pub(super) fn give_up(self) {
-        if let Some(delivery) = self.delivery {
-            delivery.cancel();
+        match self.way {
+            Way::Udp(delivery) => delivery.cancel(),
+            // Dropped, it is given up.
+            Way::Tcp | Way::Auto(_) => {}
         }
     }
 }
@@ -50,13 +65,25 @@ impl Link {
         match self {
             Self::Tcp(client) => client.meter(),
             Self::Udp(link) => link.client.meter(),
+            Self::Auto(link) => link.client.meter(),
         }
     }
 
-    pub(super) fn send(&mut self, frame: &Frame) -> Result<(), VstpError> {
+    /// Whether messages can take this transport here.
+    fn check_via(&self, via: Via) -> Result<(), VstpError> {
+        match (self, via) {
+            (Self::Tcp(_), Via::Udp) => Err(VstpError::TransportUnavailable(Transport::Udp)),
+            (Self::Udp(_), Via::Tcp) => Err(VstpError::TransportUnavailable(Transport::Tcp)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn send(&mut self, frame: &Frame, via: Via) -> Result<(), VstpError> {
+        self.check_via(via)?;
         match self {
             Self::Tcp(client) => client.send(frame),
             Self::Udp(link) => link.send(frame),
+            Self::Auto(link) => link.client.send(frame, via),
         }
     }
 
@@ -64,21 +91,25 @@ impl Link {
         match self {
             Self::Tcp(client) => client.send_data(payload),
             Self::Udp(link) => link.send(&Frame::data(payload)),
+            Self::Auto(link) => link.client.send(&Frame::data(payload), Via::Auto),
         }
     }
 
-    pub(super) fn send_with_ack(&mut self, frame: Frame) -> Result<(), VstpError> {
+    pub(super) fn send_with_ack(&mut self, frame: Frame, via: Via) -> Result<(), VstpError> {
+        self.check_via(via)?;
         match self {
             Self::Tcp(client) => client.send_with_ack(frame),
             Self::Udp(link) => link.send_with_ack(frame),
+            Self::Auto(link) => link.send_with_ack(frame, via),
         }
     }
 
-    /// Until when a call that begins now waits.
+    /// Until when a call that begins now waits; a client of both transports has a limit of its own.
     pub(super) fn call_deadline(&self) -> Option<Instant> {
         match self {
             Self::Tcp(client) => client.call_deadline(),
             Self::Udp(link) => clock::after(link.timeout.unwrap_or(CALL_TIMEOUT)),
+            Self::Auto(_) => None,
         }
     }
 
@@ -86,23 +117,33 @@ impl Link {
     pub(super) fn request(
         &mut self,
         frame: Frame,
+        via: Via,
         until: Option<Instant>,
     ) -> Result<Request, CallError> {
-        let delivery = match self {
+        self.check_via(via).map_err(CallError::not_sent)?;
+        let way = match self {
             Self::Tcp(client) => {
                 client.send_request(&frame, until)?;
-                None
+                Way::Tcp
             }
-            Self::Udp(link) => Some(link.start_send(frame).map_err(CallError::not_sent)?),
+            Self::Udp(link) => Way::Udp(link.start_send(frame).map_err(CallError::not_sent)?),
+            Self::Auto(link) => Way::Auto(link.request(frame, via).map_err(CallError::not_sent)?),
         };
-        Ok(Request { until, delivery })
+        Ok(Request { until, way })
     }
 
     /// The next message while a request waits; ERR is an error.
-    pub(super) fn answer(&mut self, request: &Request) -> Result<Frame, VstpError> {
+    pub(super) fn answer(&mut self, request: &mut Request) -> Result<Frame, VstpError> {
+        let delivery = match &mut request.way {
+            // It gets no messages but the answer; the others are kept for `receive`.
+            Way::Auto(call) => return call.wait(),
+            Way::Udp(delivery) => Some(&*delivery),
+            Way::Tcp => None,
+        };
         match self {
             Self::Tcp(client) => in_session(client.recv_until(request.until)?),
-            Self::Udp(link) => link.receive(request.delivery.as_ref(), request.until),
+            Self::Udp(link) => link.receive(delivery, request.until),
+            Self::Auto(link) => link.receive(request.until),
         }
     }
 
@@ -112,6 +153,7 @@ impl Link {
             // It knows its read timeout itself.
             Self::Tcp(_) => None,
             Self::Udp(link) => link.timeout.and_then(clock::after),
+            Self::Auto(link) => link.receive_deadline(),
         }
     }
 
@@ -120,6 +162,7 @@ impl Link {
         match self {
             Self::Tcp(client) => in_session(client.recv()?),
             Self::Udp(link) => link.receive(None, until),
+            Self::Auto(link) => link.receive(until),
         }
     }
 
@@ -132,6 +175,7 @@ impl Link {
                 }
             }
             Self::Udp(link) => link.timeout = timeout,
+            Self::Auto(link) => link.timeout = timeout,
         }
     }
 
@@ -142,6 +186,7 @@ impl Link {
                 link.client.close();
                 Ok(())
             }
+            Self::Auto(link) => link.client.close(),
         }
     }
 }

@@ -8,6 +8,9 @@
 //! Over UDP ([`VstpServer::bind_udp`], [`VstpClient::connect_udp`]) everything is in plaintext: everybody
 //! on the way can read and change the messages. Use it where that does not matter.
 //!
+//! Over both ([`VstpServer::bind_auto`], [`VstpClient::connect_auto`]) each message takes the transport that
+//! its sender names, or the better one; both are encrypted.
+//!
 //! For programs with many threads, and for servers that come and go (all over TCP):
 //!
 //! | client | connections | threads of its own |
@@ -17,6 +20,7 @@
 //! | [`ReconnectingClient`] | one, made again when it is lost | `vstp-reconnect`, until the last clone is dropped |
 //! | [`Balancer`] | one to each of several servers | `vstp-balancer`, until the last clone is dropped |
 
+mod auto;
 mod backoff;
 mod balancer;
 mod call;

@@ -15,6 +15,7 @@ use super::connector::Connector;
 use crate::error::{TimeoutKind, VstpError};
 use crate::net::clock;
 use crate::net::{CallError, Sent};
+use crate::proto::auto::Via;
 use crate::wire::Frame;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -274,7 +275,7 @@ impl Shared {
     ) -> Result<Frame, CallError> {
         let mut client = self.get(until).map_err(CallError::not_sent)?;
         let received = client.received_len();
-        let failed = match client.call_frame(request.clone(), until) {
+        let failed = match client.call_frame(request.clone(), Via::Auto, until) {
             Ok(answer) => return Ok(answer),
             Err(failed) => failed,
         };
@@ -299,7 +300,9 @@ impl Shared {
             sent => CallError::new(sent, again.error),
         };
         let client = self.get(until).map_err(|e| keep(CallError::not_sent(e)));
-        client?.call_frame(request.clone(), until).map_err(keep)
+        client?
+            .call_frame(request.clone(), Via::Auto, until)
+            .map_err(keep)
     }
 
     fn get(self: &Arc<Self>, until: Option<Instant>) -> Result<PooledClient, VstpError> {

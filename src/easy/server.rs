@@ -3,11 +3,14 @@
 use super::handle::ServerHandle;
 use super::message;
 use crate::error::{HandlerError, VstpError};
-use crate::net::addr::ToAddress;
+use crate::net::addr::{Address, ToAddress};
 use crate::net::tls::TlsServerConfig;
 use crate::net::udp::UdpConfig;
 use crate::proto::ErrorCode;
-use crate::serve::{ServerConfig, Session, UdpPeer, VstpTcpServer, VstpUdpServer};
+use crate::serve::{
+    DualConfig, DualPeer, ServerConfig, Session, UdpPeer, VstpDualServer, VstpTcpServer,
+    VstpUdpServer,
+};
 use crate::wire::Frame;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -33,6 +36,7 @@ pub struct VstpServer {
 enum Server {
     Tcp(Box<VstpTcpServer>),
     Udp(VstpUdpServer),
+    Dual(Box<VstpDualServer>),
 }
 
 impl VstpServer {
@@ -44,16 +48,8 @@ impl VstpServer {
     /// - `Io`: the address cannot be bound.
     pub fn bind_tcp(addr: impl ToAddress) -> Result<Self, VstpError> {
         let addr = addr.to_address()?;
-        if !addr.is_loopback() {
-            return Err(VstpError::config(
-                "tls",
-                format!(
-                    "{addr} is not a loopback address, so it needs a certificate: use bind_tcp_with \
-                     and TlsServerConfig::builder().pem_files(\"cert.pem\", \"key.pem\")"
-                ),
-            ));
-        }
-        Self::bind_tcp_with(addr, development()?, ServerConfig::default())
+        let tls = on_loopback(&addr, "bind_tcp_with")?;
+        Self::bind_tcp_with(addr, tls, ServerConfig::default())
     }
 
     /// Listens with this certificate and these settings.
@@ -109,12 +105,52 @@ impl VstpServer {
         })
     }
 
+    /// Listens on TCP and UDP at one port of a loopback address, with the certificate for development. Datagrams
+    /// are sealed with keys of the clients' TLS sessions.
+    ///
+    /// # Errors
+    /// As [`bind_tcp`](Self::bind_tcp).
+    pub fn bind_auto(addr: impl ToAddress) -> Result<Self, VstpError> {
+        let addr = addr.to_address()?;
+        let tls = on_loopback(&addr, "bind_auto_with")?;
+        Self::bind_auto_with(addr, tls, DualConfig::default())
+    }
+
+    /// Listens on TCP with this certificate and UDP at one port, with these settings.
+    ///
+    /// # Errors
+    /// As [`VstpDualServer::bind_auto_with`].
+    pub fn bind_auto_with(
+        addr: impl ToAddress,
+        tls: TlsServerConfig,
+        config: DualConfig,
+    ) -> Result<Self, VstpError> {
+        let server = VstpDualServer::bind_auto_with(addr, tls, config)?;
+        Ok(Self::dual(server))
+    }
+
+    /// Listens on TCP and UDP at one port, in plaintext: everybody on the way can read and change the messages.
+    ///
+    /// # Errors
+    /// As [`VstpDualServer::bind_auto_plain_with`].
+    pub fn bind_auto_plain(addr: impl ToAddress, config: DualConfig) -> Result<Self, VstpError> {
+        let server = VstpDualServer::bind_auto_plain_with(addr, config)?;
+        Ok(Self::dual(server))
+    }
+
+    fn dual(server: VstpDualServer) -> Self {
+        Self {
+            server: Server::Dual(Box::new(server)),
+        }
+    }
+
     /// The address that it listens at.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         match &self.server {
             Server::Tcp(server) => server.local_addr(),
             Server::Udp(server) => server.local_addr(),
+            Server::Dual(server) => server.local_addr(),
         }
     }
 
@@ -124,6 +160,7 @@ impl VstpServer {
         match &self.server {
             Server::Tcp(server) => server.handle().into(),
             Server::Udp(server) => server.handle().into(),
+            Server::Dual(server) => server.handle().into(),
         }
     }
 
@@ -158,6 +195,9 @@ impl VstpServer {
             Server::Udp(server) => {
                 server.run(move |_: &UdpPeer, frame: Frame| answer(&handler, &frame))
             }
+            Server::Dual(server) => {
+                server.run(move |_: &DualPeer<'_>, frame: Frame| answer(&handler, &frame))
+            }
         }
     }
 
@@ -180,6 +220,9 @@ impl VstpServer {
                 .into(),
             Server::Udp(server) => server
                 .spawn(move |_: &UdpPeer, frame: Frame| answer(&handler, &frame))?
+                .into(),
+            Server::Dual(server) => server
+                .spawn(move |_: &DualPeer<'_>, frame: Frame| answer(&handler, &frame))?
                 .into(),
         })
     }
@@ -205,6 +248,20 @@ fn failed(code: ErrorCode, error: &VstpError) -> HandlerError {
         .source()
         .map_or_else(|| error.to_string(), ToString::to_string);
     HandlerError::new(code, text)
+}
+
+/// The certificate for development, for loopback addresses only; elsewhere `instead` is to be called.
+fn on_loopback(addr: &Address, instead: &str) -> Result<TlsServerConfig, VstpError> {
+    if addr.is_loopback() {
+        return development();
+    }
+    Err(VstpError::config(
+        "tls",
+        format!(
+            "{addr} is not a loopback address, so it needs a certificate: use {instead} and \
+             TlsServerConfig::builder().pem_files(\"cert.pem\", \"key.pem\")"
+        ),
+    ))
 }
 
 #[cfg(feature = "dev-certs")]

@@ -3,10 +3,12 @@
 //! Threads of a client: `vstp-keeper`, one per connection with a keep-alive interval, sends PING
 //! when the connection is silent and ends with it; `vstp-writer`, one per connection with a
 //! [`Sender`](tcp::Sender), writes its queue and ends with the last sender; `vstp-resolve` looks up
-//! a host name and ends with the answer. Clients that connect again have one more, see `easy`. The threads of a UDP socket are listed in [`udp`], those of a
-//! server in [`crate::serve`].
+//! a host name and ends with the answer. Clients that connect again have one more, see `easy`. The
+//! threads of a UDP socket are listed in [`udp`], those of a server in [`crate::serve`], those of a client
+//! over both transports in [`auto`].
 
 pub mod addr;
+pub mod auto;
 mod call;
 pub mod clock;
 pub mod identity;

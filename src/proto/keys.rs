@@ -33,6 +33,8 @@ pub const FRAG_LEN: &str = "frag-len";
 pub const SID: &str = "sid";
 /// Proves that a client receives at its address; raw bytes.
 pub const COOKIE: &str = "cookie";
+/// Number of a message that may come by both transports; raw bytes.
+pub const ONCE: &str = "once";
 /// Bytes that the receiver can still take.
 pub const WINDOW: &str = "window";
 /// The feature of a TLS session whose keys may seal datagrams (spec 4.13).

@@ -4,6 +4,7 @@
 //! arguments. No clock, socket, thread or lock: every test runs on a virtual clock. The shells in
 //! [`crate::net`] do the reading and writing.
 
+pub mod auto;
 pub mod budget;
 pub mod code;
 pub mod datagram;
@@ -11,6 +12,7 @@ pub mod deadline;
 pub mod error;
 pub mod keys;
 pub mod network;
+pub mod once;
 pub mod rate;
 pub mod session;
 pub mod stream;

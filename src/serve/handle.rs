@@ -284,6 +284,11 @@ impl ServerHandle {
         &self.server.meter
     }
 
+    /// Whether the caller is a handler of this server.
+    pub(super) fn is_on_worker(&self) -> bool {
+        self.server.pool.on_worker()
+    }
+
     /// Stops accepting, lets handlers finish, says goodbye on every connection, and cuts off what
     /// is left after `grace`.
     ///

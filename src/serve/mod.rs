@@ -13,7 +13,7 @@
 //! | `vstp-udp-N` | `workers` per UDP server with a handler | the queue of messages, the handler | messages, shutdown | with the server |
 //! | `vstp-metrics` | 1 per [`MetricsServer`] | accept(2), its client for 2 s | a client, shutdown | with it |
 //! | `vstp-watch` | 1, if slow handlers are [told of](ServerConfig::on_slow_handler) | its clock, what it calls | shutdown | with the server |
-//! | `vstp-shutdown` | 1, if a handler calls shutdown | connections that end | their end | then |
+//! | `vstp-shutdown` | 1, if a handler calls shutdown, or the server is on both transports | connections that end | their end | then |
 //!
 //! Each structure here has one lock, held for a few instructions, and takes no other under it. None
 //! is held across a system call other than waiting on its own condition variable, and none while a
@@ -22,6 +22,7 @@
 pub mod accept;
 pub mod addresses;
 mod config;
+pub mod dual;
 mod gate;
 mod handle;
 pub mod lifecycle;
@@ -42,6 +43,7 @@ mod worker;
 
 pub use crate::error::HandlerError;
 pub use config::ServerConfig;
+pub use dual::{DualConfig, DualPeer, DualServerHandle, DualStats, VstpDualServer};
 pub use handle::{ServerHandle, ShutdownReport};
 pub use reply::{IntoReply, Reply};
 pub use scrape::MetricsServer;

@@ -32,6 +32,7 @@ use crate::net::tcp::VstpTcpConnection;
 use crate::net::tcp::establish;
 use crate::net::tcp::keeper::Keeper;
 use crate::net::tcp::memory::MemoryBudget;
+use crate::net::tcp::shared::Permit as Kept;
 use crate::net::tls::{TlsServerConfig, TlsSession};
 use crate::wire::Frame;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -236,10 +237,25 @@ impl VstpTcpServer {
     ///
     /// # Errors
     /// As [`run`](Self::run).
-    pub fn spawn<F, R>(mut self, handler: F) -> Result<ServerHandle, VstpError>
+    pub fn spawn<F, R>(self, handler: F) -> Result<ServerHandle, VstpError>
     where
         F: Fn(&Session, Frame) -> R + Send + Sync + 'static,
         R: IntoReply,
+    {
+        self.spawn_with(handler, Arc::new(|_| ()))
+    }
+
+    /// [`spawn`](Self::spawn); `on_session` gets the number of a session before its client does, and what it
+    /// returns lives as long as the session.
+    pub(super) fn spawn_with<F, R, T>(
+        mut self,
+        handler: F,
+        on_session: Arc<dyn Fn(u128) -> T + Send + Sync>,
+    ) -> Result<ServerHandle, VstpError>
+    where
+        F: Fn(&Session, Frame) -> R + Send + Sync + 'static,
+        R: IntoReply,
+        T: std::fmt::Debug + Send + 'static,
     {
         let ready = self.ready.get_mut().unwrap_or_else(PoisonError::into_inner);
         if ready.is_some() {
@@ -248,7 +264,10 @@ impl VstpTcpServer {
         }
         let handler: Arc<DynHandler> =
             Arc::new(move |session, frame| handler(session, frame).into_reply());
-        self.start(Then::Serve { handler })?;
+        self.start(Then::Serve {
+            handler,
+            on_session: Arc::new(move |id| Box::new(on_session(id))),
+        })?;
         Ok(self.handle())
     }
 
@@ -384,10 +403,18 @@ struct Context {
     then: Then,
 }
 
+/// Called for each session that opens.
+type OnSession = dyn Fn(u128) -> Box<dyn Kept> + Send + Sync;
+
 /// What follows the handshake.
 enum Then {
-    Serve { handler: Arc<DynHandler> },
-    Hand { ready: Sender<VstpTcpConnection> },
+    Serve {
+        handler: Arc<DynHandler>,
+        on_session: Arc<OnSession>,
+    },
+    Hand {
+        ready: Sender<VstpTcpConnection>,
+    },
 }
 
 /// The body of `vstp-accept`.
@@ -460,7 +487,7 @@ fn welcome(
     server.established(&registration, &shared);
     shared.keep((held, registration));
     match &context.then {
-        Then::Serve { handler } => {
+        Then::Serve { handler, .. } => {
             drop(slot);
             // One at a time is the thread of the connection itself.
             let beside = match context.config.concurrency {
@@ -487,7 +514,10 @@ fn shake_hands(context: &Context, stream: Arc<TcpStream>) -> Result<VstpTcpConne
         context.config.sealed_sessions.as_ref(),
         &context.server.meter,
     );
-    establish::server(stream, tls, config, meter, |keys, identity| {
-        sealed?.offer(keys, identity)
-    })
+    let on_session = |id| match &context.then {
+        Then::Serve { on_session, .. } => Some(on_session(id)),
+        Then::Hand { .. } => None,
+    };
+    let offer = |keys, identity| sealed?.offer(keys, identity);
+    establish::server(stream, tls, config, meter, offer, on_session)
 }

@@ -152,9 +152,10 @@ fn calls_beyond_the_limit_wait_and_are_not_sent() {
     let (server, go) = serve(Kind::Plain, ServerConfig::default().concurrency(4));
     let client = SharedTcpClient::with_max_calls(connect(Kind::Plain, &server), 1);
     thread::scope(|scope| {
+        let before = client.stats().frames_sent;
         let slow = scope.spawn(|| ask(&client, "slow"));
-        until(|| client.call_stats().in_flight == 1, "the slow call");
-        let sent = client.stats().frames_sent;
+        let sent = before + 1;
+        until(|| client.stats().frames_sent == sent, "the slow call");
         let failed = client.call_timeout(&Frame::data("x"), Duration::from_millis(50));
         let failed = failed.unwrap_err();
         assert_eq!(failed.sent, Sent::No);

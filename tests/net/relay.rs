@@ -23,6 +23,9 @@ pub(crate) struct Link {
 pub(crate) struct Relay {
     pub(crate) addr: SocketAddr,
     stop: Arc<AtomicBool>,
+    /// While set, nothing passes to the server, or to the client.
+    pub(crate) cut_forth: Arc<AtomicBool>,
+    pub(crate) cut_back: Arc<AtomicBool>,
     pub(crate) lost: Arc<AtomicU64>,
     /// What passed, once [`Self::tap`] was called.
     seen: Arc<Mutex<Option<Vec<Vec<u8>>>>>,
@@ -79,6 +82,7 @@ impl Relay {
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicU64::new(0)),
         );
+        let cuts = [false; 2].map(|cut| Arc::new(AtomicBool::new(cut)));
         let client = Arc::new(Mutex::new(None));
         let seen = Arc::<Mutex<Option<Vec<Vec<u8>>>>>::default();
         let mut threads = Vec::new();
@@ -119,6 +123,7 @@ impl Relay {
                 }
             }));
             let (stop, lost, client) = (Arc::clone(&stop), Arc::clone(&lost), Arc::clone(&client));
+            let cut = Arc::clone(&cuts[usize::from(!forth)]);
             let seed = seed * 2 + u64::from(forth);
             let seen = Arc::clone(&seen);
             threads.push(spawn(move || {
@@ -130,12 +135,15 @@ impl Relay {
                         seen.push(bytes.to_vec());
                     }
                 };
-                pass(&input, link, seed, &queue, (&stop, &lost), note);
+                pass(&input, link, seed, &queue, (&stop, &cut, &lost), note);
             }));
         }
+        let [cut_forth, cut_back] = cuts;
         Self {
             addr,
             stop,
+            cut_forth,
+            cut_back,
             lost,
             seen,
             threads,
@@ -165,7 +173,7 @@ fn pass(
     link: Link,
     mut state: u64,
     queue: &Sender<Datagram>,
-    (stop, lost): (&AtomicBool, &AtomicU64),
+    (stop, cut, lost): (&AtomicBool, &AtomicBool, &AtomicU64),
     note: impl Fn(SocketAddr, &[u8]),
 ) {
     let mut buffer = vec![0; 65_536];
@@ -175,7 +183,7 @@ fn pass(
             continue;
         };
         note(from, &buffer[..len]);
-        if next(&mut state) % 1000 < link.loss {
+        if next(&mut state) % 1000 < link.loss || cut.load(Ordering::Relaxed) {
             lost.fetch_add(1, Ordering::Relaxed);
             continue;
         }

@@ -386,7 +386,8 @@ impl VstpTcpConnection {
         self.reader.take()
     }
 
-    /// The frame that [`next`](Self::next) found, through the extensions.
+    /// The frame that [`next`](Self::next) found, through the extensions; `None` when one of them has kept
+    /// or answered it.
     pub(crate) fn deliver(&mut self) -> Result<Option<Frame>, VstpError> {
         let frame = self.reader.take();
         self.reader.deliver(frame)

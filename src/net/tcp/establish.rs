@@ -6,7 +6,7 @@ use super::ending::Unrecognised;
 use super::keeper::Keeper;
 use super::outbox::{Framing, Outbox};
 use super::reader::{Next, Reader};
-use super::shared::Shared;
+use super::shared::{Permit, Shared};
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::metrics::{Family, Held, Metrics};
 use crate::net::identity::{Credentials, Identity};
@@ -136,14 +136,16 @@ fn shake_hands(
 /// The server's part: returns when WELCOME has been sent, or with the first frame of a plaintext
 /// session without HELLO. `offer` gets the keys of sealed datagrams before WELCOME, so that they are there
 /// when the client uses them; it cannot have them earlier, since the number of the session is in WELCOME.
-/// Where clients are recognised it gets them with who the client is, and those of nobody else. What it
-/// returns lives as long as the connection, and no longer than this call when the client did not ask for it.
+/// Where clients are recognised it gets them with who the client is, and those of nobody else.
+/// `on_session` gets the number too, of a client that is let in. What the two return lives as long as the
+/// connection, the first no longer than this call when the client did not ask for it.
 pub(crate) fn server(
     stream: Arc<TcpStream>,
     tls: Option<TlsSession>,
     config: &TcpConfig,
     meter: &Meter,
     offer: impl Fn(SealedKeys, Option<Arc<Identity>>) -> Option<Offer>,
+    on_session: impl Fn(u128) -> Option<Box<dyn Permit>>,
 ) -> Result<VstpTcpConnection, VstpError> {
     let until = clock::after(config.handshake_timeout);
     let session_id = random::session_id();
@@ -156,9 +158,10 @@ pub(crate) fn server(
     let (mut reader, shared) = open(stream, tls, session, (config, meter), until)?;
     let keys = can_seal.then(|| reader.sealed_keys(session_id));
     let mut keys = keys.transpose()?.flatten();
-    let mut offered = None;
+    let (mut offered, mut opened) = (None, None);
     if config.judge.is_none() {
         offered = keys.take().and_then(|keys| offer(keys, None));
+        opened = on_session(session_id);
     }
     match await_session(&mut reader, until)? {
         Opened::Session => {}
@@ -167,9 +170,13 @@ pub(crate) fn server(
             if let (Ok(identity), Some(keys)) = (&identity, keys) {
                 offered = offer(keys, Some(Arc::new(identity.clone())));
             }
+            if identity.is_ok() {
+                opened = on_session(session_id);
+            }
             reader.welcome(identity)?;
         }
     }
+    shared.keep(opened);
     if let (Some(offered), Some(_)) = (offered, sealed_session(&shared)) {
         shared.keep(offered);
     }

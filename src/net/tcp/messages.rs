@@ -47,7 +47,7 @@ impl Shared {
     }
 
     /// What becomes of a frame that is to be sent.
-    pub(super) fn outgoing(&self, frame: FrameRef<'_>) -> Result<Outgoing, VstpError> {
+    pub(crate) fn outgoing(&self, frame: FrameRef<'_>) -> Result<Outgoing, VstpError> {
         if !self.pipeline.concerns(frame) {
             return Ok(Outgoing::Same(frame.flags));
         }

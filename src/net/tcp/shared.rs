@@ -244,7 +244,7 @@ impl Shared {
     }
 
     /// Ends the connection without waiting: goodbye if it leaves at once, then both directions.
-    fn hang_up(&self) {
+    pub(crate) fn hang_up(&self) {
         let said = self.said_bye.swap(true, Ordering::Relaxed);
         let bye = if said { None } else { self.bye(None) };
         self.outbox.finish_now(bye.as_ref(), ClosedBy::Local);

@@ -15,6 +15,8 @@ use crate::net::meter::Meter;
 #[cfg(feature = "tls")]
 use crate::net::tcp::VstpTcpConnection;
 use crate::proto::datagram::Failure;
+#[cfg(feature = "tls")]
+use crate::proto::datagram::SealedKeys;
 use crate::wire::Frame;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -147,10 +149,20 @@ impl VstpUdpClient {
                           they are used once";
             VstpError::config("sealed_datagrams", reason)
         })?;
-        let begin = |core: &mut Core| core.endpoint.connect_sealed(clock::now(), server, keys);
-        client.running.driver.with(begin)?;
-        let session = client.await_session(server)?;
+        let session = client.open_sealed(keys, server)?;
         Ok((client, session))
+    }
+
+    /// Opens a sealed session with these keys, on a socket for nothing else.
+    #[cfg(feature = "tls")]
+    pub(crate) fn open_sealed(
+        &self,
+        keys: SealedKeys,
+        server: SocketAddr,
+    ) -> Result<UdpSession, VstpError> {
+        let begin = |core: &mut Core| core.endpoint.connect_sealed(clock::now(), server, keys);
+        self.running.driver.with(begin)?;
+        self.await_session(server)
     }
 
     /// Opens a session with a server. Frames to its address belong to it from then on.
@@ -356,6 +368,11 @@ impl VstpUdpClient {
     pub fn close(&self) {
         self.running
             .close(clock::after_or_far(Duration::from_secs(2)));
+    }
+
+    /// [`close`](Self::close) without waiting for answers.
+    pub(crate) fn close_now(&self) {
+        self.running.close(clock::now());
     }
 }
 

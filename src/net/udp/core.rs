@@ -69,6 +69,8 @@ pub(super) struct Core {
     pub(super) gather_until: Option<Instant>,
     /// What became of `connect`, until it is asked.
     connected: HashMap<SocketAddr, Result<(), Failure>>,
+    /// Answered PINGs of `ping`, until they are asked for.
+    pongs: VecDeque<(SocketAddr, u64)>,
     /// How the last sessions ended.
     ended: VecDeque<(SocketAddr, Failure)>,
     /// Until when the timer thread sleeps; `None` while it is awake.
@@ -101,6 +103,7 @@ impl Core {
             gathered: 0,
             gather_until: None,
             connected: HashMap::new(),
+            pongs: VecDeque::new(),
             ended: VecDeque::new(),
             armed: None,
             timer_sleeps: false,
@@ -166,6 +169,10 @@ impl Core {
                 }
                 Event::Delivered(token) => self.send_ended(token, Ok(())),
                 Event::Failed(token, failure) => self.send_ended(token, Err(failure)),
+                Event::Pong { peer, number } => {
+                    self.pongs.truncate(ENDED_COUNT - 1);
+                    self.pongs.push_front((peer, number));
+                }
                 Event::Connected { peer, .. } => {
                     self.connected.insert(peer, Ok(()));
                 }
@@ -296,13 +303,18 @@ impl Core {
         (self.pending_count == 0).then(|| self.failed.take().map_or(Ok(()), Err))
     }
 
+    /// The number of a PING that this address has answered, for each once.
+    pub(super) fn take_pong(&mut self, from: SocketAddr) -> Option<u64> {
+        let place = self.pongs.iter().position(|(peer, _)| *peer == from)?;
+        self.pongs.remove(place).map(|(_, number)| number)
+    }
+
     /// What became of `connect`.
     pub(super) fn take_connected(&mut self, peer: SocketAddr) -> Option<Result<(), Failure>> {
         self.connected.remove(&peer)
     }
 
     /// How the last session with this address ended, unless many have since then.
-    #[cfg(all(feature = "tls", feature = "json"))]
     pub(super) fn how_ended(&self, peer: SocketAddr) -> Option<Failure> {
         let mut ended = self.ended.iter();
         ended.find(|(with, _)| *with == peer).map(|(_, by)| *by)

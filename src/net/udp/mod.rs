@@ -21,8 +21,7 @@ mod config;
 pub(crate) mod core;
 mod delivery;
 pub(crate) mod driver;
-#[cfg(all(feature = "tls", feature = "json"))]
-mod in_session;
+pub(crate) mod in_session;
 mod messages;
 mod place;
 mod reception;

@@ -28,7 +28,7 @@ mod pacing;
 mod parts;
 mod peer;
 mod proof;
-mod ranges;
+pub(super) mod ranges;
 mod reassembly;
 mod received;
 mod reliable;

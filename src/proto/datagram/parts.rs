@@ -68,6 +68,13 @@ pub enum Event {
     Delivered(Token),
     /// A message was given up.
     Failed(Token, Failure),
+    /// PONG came to a PING of [`Endpoint::ping`](super::Endpoint::ping).
+    Pong {
+        /// From whom.
+        peer: SocketAddr,
+        /// The number of the PING.
+        number: u64,
+    },
     /// A session that this side began is open.
     Connected {
         /// With whom.

@@ -8,14 +8,14 @@ use std::ops::Range;
 
 /// A set of numbers; adjoining ranges are one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct RangeSet {
+pub(in crate::proto) struct RangeSet {
     /// Start to end, the end not included. Neither empty nor touching.
     ranges: BTreeMap<u64, u64>,
 }
 
 impl RangeSet {
     /// Adds one number; whether it was new.
-    pub(super) fn insert(&mut self, value: u64) -> bool {
+    pub(in crate::proto) fn insert(&mut self, value: u64) -> bool {
         let mut new = false;
         self.insert_range(value..value.saturating_add(1), |_| new = true);
         new
@@ -102,12 +102,12 @@ impl RangeSet {
 
     /// How many ranges there are.
     #[must_use]
-    pub(super) fn range_count(&self) -> usize {
+    pub(in crate::proto) fn range_count(&self) -> usize {
         self.ranges.len()
     }
 
     /// Takes the lowest range out.
-    pub(super) fn pop_first(&mut self) -> Option<Range<u64>> {
+    pub(in crate::proto) fn pop_first(&mut self) -> Option<Range<u64>> {
         self.ranges.pop_first().map(|(start, end)| start..end)
     }
 }

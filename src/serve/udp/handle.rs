@@ -52,6 +52,11 @@ impl UdpServerHandle {
         self.serving.metrics.load(Family::AuthenticatorPanics, 0)
     }
 
+    /// Whether the caller is a handler of a UDP server.
+    pub(in crate::serve) fn is_on_worker() -> bool {
+        IS_WORKER.get()
+    }
+
     /// Lets handlers finish what was received, says goodbye in all sessions, closes the socket.
     ///
     /// A second call, from whatever thread, waits for the first and returns the same report. From

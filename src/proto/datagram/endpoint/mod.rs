@@ -475,6 +475,20 @@ impl Endpoint {
         }
     }
 
+    /// Sends PING once in the session with an address; [`Event::Pong`] with this number follows if it is
+    /// answered before the next. Whether there is such a session.
+    pub fn ping(&mut self, now: Instant, with: SocketAddr, number: u64) -> bool {
+        self.clamp(now);
+        let Some(&index) = self.sessions.get(&with) else {
+            return false;
+        };
+        if let Some(peer) = self.peer_mut(index).filter(|peer| !peer.is_closing()) {
+            peer.probe(number);
+        }
+        self.mark_active(index);
+        true
+    }
+
     /// Sets of fragments in reassembly.
     #[must_use]
     pub const fn reassembly_set_count(&self) -> usize {

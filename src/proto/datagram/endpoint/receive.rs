@@ -337,7 +337,11 @@ impl Endpoint {
             }
             FrameType::Pong => {
                 let peer = self.peer_mut(index).ok_or(DropReason::Unexpected)?;
-                peer.on_pong(now, frame.payload)
+                let (addr, answered) = (peer.addr, peer.on_pong(now, frame.payload)?);
+                if let Some(number) = answered {
+                    self.events.push_back(Event::Pong { peer: addr, number });
+                }
+                Ok(())
             }
             FrameType::Err => self.on_error(index, input, room),
             _ if frame.flags.contains(Flags::FRAG) => self.on_fragment(now, index, input, room),

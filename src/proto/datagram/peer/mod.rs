@@ -79,6 +79,8 @@ pub(crate) struct Peer {
     pub bucket: Bucket,
     /// When it was last told that it sends too much.
     pub rate_told: Option<Instant>,
+    /// The application's PING that is out.
+    probe: Option<u64>,
     /// In the endpoint's list of peers that may have something to send.
     pub is_active: bool,
     /// When the endpoint looks at this peer next.
@@ -132,6 +134,7 @@ impl Peer {
             announced: None,
             bucket: Bucket::default(),
             rate_told: None,
+            probe: None,
             is_active: false,
             scheduled: None,
         }
@@ -264,12 +267,29 @@ impl Peer {
         Ok(())
     }
 
-    /// PONG: an answer to the PING that measures the path, or to keep-alive.
-    pub(crate) fn on_pong(&mut self, now: Instant, payload: &[u8]) -> Result<(), DropReason> {
+    /// PING for the application, of which the answer is told.
+    pub(crate) fn probe(&mut self, number: u64) {
+        self.probe = Some(number);
+        self.push_ping(&probe_payload(number));
+    }
+
+    /// PONG: an answer to the PING that measures the path, to keep-alive, or to the application's, whose
+    /// number comes back.
+    pub(crate) fn on_pong(
+        &mut self,
+        now: Instant,
+        payload: &[u8],
+    ) -> Result<Option<u64>, DropReason> {
+        if let Some(number) = self
+            .probe
+            .take_if(|number| payload == probe_payload(*number))
+        {
+            return Ok(Some(number));
+        }
         let measures = |sends: &mut Box<Reliable>| sends.on_pong(now, payload);
         let keeps_alive = self.link.is_some() && payload.is_empty();
         if self.reliable.as_mut().is_some_and(measures) || keeps_alive {
-            Ok(())
+            Ok(None)
         } else {
             Err(DropReason::Unexpected)
         }
@@ -394,4 +414,11 @@ impl Peer {
         }
         Fate::Stays
     }
+}
+
+/// Longer than the PINGs that measure the path for the protocol itself, so neither is taken for the other.
+fn probe_payload(number: u64) -> [u8; 16] {
+    let mut payload = *b"probe...\0\0\0\0\0\0\0\0";
+    payload[8..].copy_from_slice(&number.to_be_bytes());
+    payload
 }

@@ -99,7 +99,7 @@ impl Peer {
         sealed.is_none_or(|sealed| sealed.sealing.finish(out, begin))
     }
 
-    fn push_ping(&mut self, payload: &[u8]) {
+    pub(super) fn push_ping(&mut self, payload: &[u8]) {
         let mut ping = Vec::new();
         let control = Control {
             typ: FrameType::Ping,
