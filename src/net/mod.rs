@@ -9,6 +9,7 @@
 pub mod addr;
 mod call;
 pub mod clock;
+pub mod event_log;
 pub mod identity;
 pub mod meter;
 pub(crate) mod random;

@@ -204,3 +204,13 @@ impl Socket {
         self.io.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// EMSGSIZE, whose kind std does not name.
+pub(super) fn is_too_large(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let code = rustix::io::Errno::MSGSIZE.raw_os_error();
+    // WSAEMSGSIZE.
+    #[cfg(not(unix))]
+    let code = 10_040;
+    error.raw_os_error() == Some(code)
+}

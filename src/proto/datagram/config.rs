@@ -72,6 +72,9 @@ pub struct EndpointConfig {
     /// How much one session may send, or one network without one; what is over it is dropped. Default:
     /// unlimited.
     pub rate_limit: Option<RateLimit>,
+    /// Events for an event log that are kept until they are taken; what is over it is counted and dropped.
+    /// Default: 0, nothing is collected.
+    pub max_trace_count: usize,
 }
 
 impl Default for EndpointConfig {
@@ -101,6 +104,7 @@ impl Default for EndpointConfig {
             auth_token: None,
             auth_timeout: None,
             rate_limit: None,
+            max_trace_count: 0,
         }
     }
 }

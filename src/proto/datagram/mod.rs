@@ -35,12 +35,15 @@ mod rtt;
 mod secret;
 mod sent;
 mod stats;
+mod trace;
+mod traced;
 
 pub use config::{AnswerLimit, EndpointConfig, MAX_BUNDLED_COUNT, MAX_DATAGRAM_LEN};
 pub use endpoint::Endpoint;
 pub use ids::{IdHasher, IdMap};
 pub use parts::{Applicant, Event, Failure, Progress, SendError, Token, Transmit};
 pub use stats::{DropReason, EndpointStats};
+pub use traced::{LossRule, PathMetrics, TraceEvent, TraceItem, Traced, TracedFrame};
 
 use crate::proto::keys::Features;
 

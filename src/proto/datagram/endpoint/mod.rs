@@ -21,6 +21,8 @@ mod strangers;
 #[cfg(test)]
 mod tests;
 mod timers;
+#[cfg(test)]
+mod trace_tests;
 
 use super::config::{AnswerLimit, EndpointConfig};
 use super::emit::Envelope;
@@ -31,6 +33,8 @@ use super::reassembly::Totals;
 use super::reliable::{Message, Outgoing, Set};
 use super::secret::Secret;
 use super::stats::EndpointStats;
+use super::trace::TraceLog;
+use super::traced::Traced;
 use crate::proto::keys::Features;
 use crate::proto::network::Network;
 use crate::proto::rate::RateTable;
@@ -77,6 +81,8 @@ pub struct Endpoint {
     totals: Totals,
     events: VecDeque<Event>,
     stats: EndpointStats,
+    /// What happened, for an event log.
+    trace: TraceLog,
     next_msg_id: u64,
     next_frag_id: u64,
 }
@@ -89,6 +95,7 @@ impl Endpoint {
         let mut secret = Secret::new(seed);
         // Below 2^48, so that they never wrap (spec 4.6).
         let (next_msg_id, next_frag_id) = (secret.u64() >> 16, secret.u64() >> 16);
+        let trace = TraceLog::new(config.max_trace_count);
         Self {
             config,
             secret,
@@ -119,6 +126,7 @@ impl Endpoint {
             },
             events: VecDeque::new(),
             stats: EndpointStats::default(),
+            trace,
             next_msg_id,
             next_frag_id,
         }
@@ -189,7 +197,11 @@ impl Endpoint {
     /// Turns what became of a peer's messages into events.
     fn collect(&mut self, index: usize) {
         let peer = self.peers.get_mut(index).and_then(Option::as_deref_mut);
-        let Some(sends) = peer.and_then(Peer::sends_mut) else {
+        let Some(peer) = peer else {
+            return;
+        };
+        peer.hand_over_trace(&mut self.trace);
+        let Some(sends) = peer.sends_mut() else {
             return;
         };
         while let Some((msg_id, how)) = sends.poll_done() {
@@ -474,6 +486,13 @@ impl Endpoint {
         self.events.pop_front()
     }
 
+    /// Appends what happened since the last call to `into`, and says how many events were dropped because they
+    /// were not taken in time; nothing unless
+    /// [`max_trace_count`](super::EndpointConfig::max_trace_count) is set.
+    pub fn take_trace(&mut self, into: &mut Vec<Traced>) -> u64 {
+        self.trace.take(into)
+    }
+
     /// Fills `out` with up to `max_segments` datagrams for one destination; call it until `None`.
     ///
     /// All have the same length, the last may be shorter: the form that segmentation offload takes.
@@ -491,6 +510,7 @@ impl Endpoint {
             self.stats.bytes_sent += datagram.len() as u64;
             let frames = &mut self.stats.frames_sent;
             frames.note_datagram(&datagram, crate::wire::Trailer::Always);
+            self.trace.note_sent(now, to, &datagram);
             return Some(Transmit {
                 to,
                 segment_len: datagram.len(),
@@ -505,6 +525,7 @@ impl Endpoint {
             if let Some(peer) = self.peers.get_mut(index).and_then(Option::as_deref_mut) {
                 let to = peer.addr;
                 let polled = peer.poll_transmit(now, max_segments, out, &mut shared);
+                peer.hand_over_trace(&mut self.trace);
                 if let Some((segment_len, true)) = polled {
                     // The next call is another peer's turn.
                     self.active.rotate_left(1);

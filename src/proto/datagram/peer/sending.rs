@@ -61,6 +61,7 @@ impl Peer {
             shared.stats.bytes_sent += len as u64;
             let frames = &mut shared.stats.frames_sent;
             frames.note_datagram(&out[before..], Trailer::Always);
+            self.trace_sent(now, &out[before..], Trailer::Always);
             next = self.next_len(now, shared.config);
             if len < segment_len {
                 break;
@@ -68,6 +69,17 @@ impl Peer {
         }
         self.count(shared);
         Some((segment_len, next.is_some()))
+    }
+
+    /// Notes the frames of a datagram, behind what made it leave.
+    #[inline]
+    fn trace_sent(&mut self, now: Instant, datagram: &[u8], trailer: Trailer) {
+        if self.trace.is_on() {
+            if let Some(reliable) = &mut self.reliable {
+                self.trace.append(&mut reliable.trace);
+            }
+            self.trace.note_sent(now, datagram, trailer);
+        }
     }
 
     fn count(&mut self, shared: &mut Shared<'_>) {
