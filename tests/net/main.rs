@@ -6,6 +6,7 @@ mod answers;
 mod basics;
 mod calls;
 mod compression;
+mod event_log;
 mod extensions;
 mod identity;
 mod idle;

@@ -5,7 +5,7 @@
 
 use super::config::UdpConfig;
 use super::core::{Core, Incoming};
-use super::socket::{RecvBuffer, Socket, TICK, is_too_large};
+use super::socket::{RecvBuffer, Socket, TICK, is_too_large, remaining};
 use super::stats::UdpStats;
 use super::turn::Turn;
 use crate::error::{ClosedBy, VstpError};
@@ -587,15 +587,6 @@ impl Drop for Driver {
         let last = last.unwrap_or_default();
         self.meter.metrics().add_since(&now, &last);
     }
-}
-
-/// What is left until a deadline, at most a tick; `None` when it has passed.
-fn remaining(until: Option<Instant>) -> Option<Duration> {
-    let Some(until) = until else {
-        return Some(TICK);
-    };
-    let left = until.saturating_duration_since(clock::now());
-    (!left.is_zero()).then(|| left.min(TICK))
 }
 
 pub(super) fn closed() -> VstpError {

@@ -214,3 +214,12 @@ pub(super) fn is_too_large(error: &io::Error) -> bool {
     let code = 10_040;
     error.raw_os_error() == Some(code)
 }
+
+/// What is left until a deadline, at most a tick; `None` when it has passed.
+pub(super) fn remaining(until: Option<Instant>) -> Option<Duration> {
+    let Some(until) = until else {
+        return Some(TICK);
+    };
+    let left = until.saturating_duration_since(clock::now());
+    (!left.is_zero()).then(|| left.min(TICK))
+}
