@@ -1,0 +1,17 @@
+//! The command `vstp` as real processes: what it prints and where, how it ends, and what it says when it cannot.
+//!
+//! One binary, with the feature `cli`; `scripts/check cli` runs it. Files by what they drive; `util` holds the processes and their
+//! deadlines.
+
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+mod bench;
+mod certificates;
+mod files;
+mod inspect;
+mod interface;
+mod messages;
+mod servers;
+#[cfg(unix)]
+mod terminal;
+mod util;
