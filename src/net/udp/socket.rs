@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, SockRef, Type};
 use std::io::{self, IoSliceMut};
 use std::net::{Shutdown, SocketAddr, UdpSocket};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a receive call stays in the system before it looks whether the socket was closed.
 pub(super) const TICK: Duration = Duration::from_millis(100);
