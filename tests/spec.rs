@@ -12,6 +12,8 @@ mod datagrams;
 mod drops;
 #[path = "spec/dump.rs"]
 mod dump;
+#[path = "spec/sealed.rs"]
+mod sealed;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

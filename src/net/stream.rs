@@ -13,6 +13,7 @@ use super::clock;
 use super::socket::{Meanwhile, ReadSocket, Transport, WriteSocket};
 use super::tls::{PeerInfo, TlsSession};
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
+use crate::proto::datagram::SealedKeys;
 use crate::proto::session::StreamEnd;
 use crate::wire::Buffer;
 use std::io::{self, IoSlice};
@@ -253,6 +254,18 @@ impl ReadHalf {
             .as_ref()
             .map(|(tls, _)| lock(tls).peer_info())
             .transpose()
+    }
+
+    /// The keys of sealed datagrams for the session with this number, over TLS.
+    ///
+    /// # Errors
+    /// `Tls` before the handshake is done.
+    pub(crate) fn sealed_keys(&self, session: u128) -> Result<Option<SealedKeys>, VstpError> {
+        let keys = self
+            .tls
+            .as_ref()
+            .map(|(tls, _)| lock(tls).sealed_keys(session));
+        keys.transpose().map(Option::flatten)
     }
 
     /// Gives back memory that nothing waits in.

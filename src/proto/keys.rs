@@ -35,6 +35,8 @@ pub const SID: &str = "sid";
 pub const COOKIE: &str = "cookie";
 /// Bytes that the receiver can still take.
 pub const WINDOW: &str = "window";
+/// The feature of a TLS session whose keys may seal datagrams (spec 4.13).
+pub const SEALED_DATAGRAMS: &str = "sealed-datagrams";
 
 /// The feature that allows compressed payloads.
 pub const GZIP: &str = "gzip";
@@ -169,6 +171,15 @@ impl Features {
                 .cloned()
                 .collect(),
         )
+    }
+
+    /// With this name, or without it.
+    pub(crate) fn switched(mut self, name: &str, on: bool) -> Self {
+        self.0.retain(|n| n != name);
+        if on {
+            self.0.push(name.to_owned());
+        }
+        self
     }
 
     /// Whether there is none.

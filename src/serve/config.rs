@@ -5,6 +5,7 @@ use crate::error::VstpError;
 use crate::ext::{CompressionConfig, ExtensionRegistry};
 use crate::net::identity::Authentication;
 use crate::net::tcp::TcpConfig;
+use crate::net::udp::SealedSessions;
 use crate::proto::rate::RateLimit;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use std::time::Duration;
 #[non_exhaustive]
 pub struct ServerConfig {
     pub(crate) tcp: TcpConfig,
+    pub(crate) sealed_sessions: Option<SealedSessions>,
     pub(crate) max_connections: usize,
     pub(crate) max_per_address: usize,
     pub(crate) max_handshakes: usize,
@@ -40,6 +42,7 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             tcp: TcpConfig::default(),
+            sealed_sessions: None,
             max_connections: 1024,
             max_per_address: 64,
             max_handshakes: 128,
@@ -61,6 +64,15 @@ impl ServerConfig {
     #[must_use]
     pub fn tcp(mut self, tcp: TcpConfig) -> Self {
         self.tcp = tcp;
+        self
+    }
+
+    /// Lets clients with a TLS session open a session of sealed datagrams with the UDP server that has the
+    /// same [`SealedSessions`]. Default: no. Plaintext connections never do.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn sealed_sessions(mut self, sessions: SealedSessions) -> Self {
+        self.sealed_sessions = Some(sessions);
         self
     }
 

@@ -133,6 +133,10 @@ impl VstpTcpServer {
         tls: Option<TlsServerConfig>,
         mut config: ServerConfig,
     ) -> Result<Self, VstpError> {
+        if let (Some(sealed), Some(_)) = (&config.sealed_sessions, &tls) {
+            sealed.join(config.authentication.is_some())?;
+        }
+        config.tcp.sealed_datagrams = config.sealed_sessions.is_some();
         let meter = config.tcp.meter.as_ref();
         let meter = meter.map_or_else(Meter::new, Meter::child);
         config.tcp.memory = Some(Arc::new(MemoryBudget::new(config.max_receive_memory)));
@@ -479,5 +483,11 @@ fn shake_hands(context: &Context, stream: Arc<TcpStream>) -> Result<VstpTcpConne
     let config = &context.config.tcp;
     establish::set_options(SockRef::from(&*stream), config).map_err(VstpError::Io)?;
     let tls = context.tls.as_ref().map(TlsSession::server).transpose()?;
-    establish::server(stream, tls, config, &context.server.meter)
+    let (sealed, meter) = (
+        context.config.sealed_sessions.as_ref(),
+        &context.server.meter,
+    );
+    establish::server(stream, tls, config, meter, |keys, identity| {
+        sealed?.offer(keys, identity)
+    })
 }

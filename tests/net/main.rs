@@ -23,4 +23,5 @@ mod tls_peer;
 mod udp_basics;
 mod udp_easy;
 mod udp_faults;
+mod udp_sealed;
 mod util;

@@ -3,8 +3,8 @@
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use std::collections::BinaryHeap;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use vstp::net::clock;
@@ -24,6 +24,8 @@ pub(crate) struct Relay {
     pub(crate) addr: SocketAddr,
     stop: Arc<AtomicBool>,
     pub(crate) lost: Arc<AtomicU64>,
+    /// What passed, once [`Self::tap`] was called.
+    seen: Arc<Mutex<Option<Vec<Vec<u8>>>>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -77,7 +79,8 @@ impl Relay {
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicU64::new(0)),
         );
-        let client = Arc::new(std::sync::Mutex::new(None));
+        let client = Arc::new(Mutex::new(None));
+        let seen = Arc::<Mutex<Option<Vec<Vec<u8>>>>>::default();
         let mut threads = Vec::new();
         for forth in [true, false] {
             let (input, output) = if forth {
@@ -117,10 +120,14 @@ impl Relay {
             }));
             let (stop, lost, client) = (Arc::clone(&stop), Arc::clone(&lost), Arc::clone(&client));
             let seed = seed * 2 + u64::from(forth);
+            let seen = Arc::clone(&seen);
             threads.push(spawn(move || {
-                let note = |from| {
+                let note = |from, bytes: &[u8]| {
                     if forth {
                         *client.lock().unwrap() = Some(from);
+                    }
+                    if let Some(seen) = &mut *seen.lock().unwrap() {
+                        seen.push(bytes.to_vec());
                     }
                 };
                 pass(&input, link, seed, &queue, (&stop, &lost), note);
@@ -130,8 +137,19 @@ impl Relay {
             addr,
             stop,
             lost,
+            seen,
             threads,
         }
+    }
+
+    /// Notes every datagram from now on.
+    pub(crate) fn tap(&self) {
+        self.seen.lock().unwrap().get_or_insert_default();
+    }
+
+    /// The datagrams that were noted, in both directions.
+    pub(crate) fn seen(&self) -> Vec<Vec<u8>> {
+        self.seen.lock().unwrap().clone().unwrap_or_default()
     }
 }
 
@@ -148,7 +166,7 @@ fn pass(
     mut state: u64,
     queue: &Sender<Datagram>,
     (stop, lost): (&AtomicBool, &AtomicU64),
-    note: impl Fn(SocketAddr),
+    note: impl Fn(SocketAddr, &[u8]),
 ) {
     let mut buffer = vec![0; 65_536];
     let mut number = 0;
@@ -156,7 +174,7 @@ fn pass(
         let Ok((len, from)) = input.recv_from(&mut buffer) else {
             continue;
         };
-        note(from);
+        note(from, &buffer[..len]);
         if next(&mut state) % 1000 < link.loss {
             lost.fetch_add(1, Ordering::Relaxed);
             continue;

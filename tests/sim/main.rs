@@ -5,6 +5,7 @@
 //! `VSTP_SIM_SEEDS=10000` runs every plan with so many seeds (`scripts/check sim`).
 
 mod craft;
+mod keys;
 mod model;
 mod network;
 mod plan;
@@ -25,6 +26,7 @@ mod loops;
 mod loss;
 mod rebinding;
 mod replay;
+mod sealed;
 mod silence;
 mod sizes;
 mod storm;

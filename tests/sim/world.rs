@@ -5,6 +5,7 @@
 //! model, and a run that stops making progress fails instead of hanging.
 
 use crate::craft;
+use crate::keys::{self, Used};
 use crate::model::Model;
 use crate::network::{Datagram, Network, Rules};
 use crate::rng::Rng;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use vstp::proto::datagram::{
-    AnswerLimit, Endpoint, EndpointConfig, Event, Failure, SendError, Token,
+    AnswerLimit, Applicant, Endpoint, EndpointConfig, Event, Failure, SendError, Token,
 };
 use vstp::{Frame, FrameType};
 
@@ -202,6 +203,49 @@ impl World {
             world.host(from).session(to) == earlier
         });
         assert!(done, "no session: {:?}", self.host(from).events);
+    }
+
+    /// Gives both ends keys and lets `from` open a sealed session; what each of them seals.
+    pub(crate) fn connect_sealed(&mut self, from: SocketAddr, to: SocketAddr) -> [Used; 2] {
+        let session = u128::from(self.rng.next());
+        let pair = keys::pair(&mut self.rng, session);
+        assert!(
+            self.endpoint(to).offer_sealed(pair.server),
+            "the id is free"
+        );
+        let now = self.now;
+        let begun = self.endpoint(from).connect_sealed(now, to, pair.client);
+        begun.expect("nothing is connected to there");
+        self.drain(from);
+        pair.used
+    }
+
+    /// A server and a client with a sealed session, and nothing else allowed.
+    #[track_caller]
+    pub(crate) fn sealed(seed: u64, rules: &Rules) -> (Self, [Used; 2]) {
+        let mut world = Self::changed(seed, |config| config.sealed_only = true);
+        world.network.both(CLIENT, SERVER, &Rules::delay(10));
+        let used = world.connect_sealed(CLIENT, SERVER);
+        world.run_for(Duration::from_secs(1));
+        assert!(world.host(CLIENT).session(SERVER).is_some());
+        assert!(world.host(SERVER).session(CLIENT).is_some());
+        world.network.both(CLIENT, SERVER, rules);
+        (world, used)
+    }
+
+    /// The server's TLS session with this client is over.
+    pub(crate) fn end_sealed(&mut self, at: SocketAddr, id: [u8; 8]) {
+        let now = self.now;
+        self.endpoint(at).end_sealed(now, id);
+        self.drain(at);
+    }
+
+    /// The server has decided for this client; the number of its session, if it got one.
+    pub(crate) fn admit(&mut self, at: SocketAddr, client: Applicant) -> Option<u128> {
+        let now = self.now;
+        let session = self.endpoint(at).admit(now, client);
+        self.drain(at);
+        session
     }
 
     pub(crate) fn close(&mut self, from: SocketAddr, to: SocketAddr) {

@@ -398,6 +398,36 @@ const FIXED: &[(&str, &str, &str)] = &[
     ("life of a set in a session", "config.rs", "SET_LIFE"),
     ("life of a set of a stranger", "config.rs", "STRANGER_LIFE"),
     ("life of a stranger", "config.rs", "STRANGER_LIFE"),
+    (
+        "the same, when one is over 2,048 bytes",
+        "seal/mod.rs",
+        "MAX_SENT_LARGE",
+    ),
+    (
+        "numbers that are kept for goodbye",
+        "seal/mod.rs",
+        "RESERVE",
+    ),
+    (
+        "datagrams that do not open, of one key",
+        "seal/mod.rs",
+        "MAX_FORGED",
+    ),
+    (
+        "numbers below the newest that are known one by one",
+        "seal/window.rs",
+        "WIDTH",
+    ),
+    (
+        "challenges without another datagram from the address",
+        "peer/path.rs",
+        "TRIES",
+    ),
+    (
+        "former addresses of a session",
+        "peer/path.rs",
+        "MAX_FORMER",
+    ),
     ("credit for answers", "answer.rs", "LIFE"),
     ("burst", "pacing.rs", "BURST"),
 ];

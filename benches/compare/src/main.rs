@@ -46,7 +46,8 @@ compare: UDP of this crate beside bare sockets and quinn, over loopback
 Contestants take turns, round by round; medians are printed, and rates as ratios to the first. `raw`
 sockets (GSO and GRO through quinn-udp) acknowledge nothing: their sender goes on until enough has
 arrived. For quinn the time ends when the receiver, having read all, has said so; for vstp
-when all frames are acknowledged, each by itself. quinn encrypts, vstp does not.";
+when all frames are acknowledged, each by itself. quinn encrypts, and so does
+`vstp, sealed`; the other vstp does not.";
 
 /// How two ends reach each other.
 #[derive(Clone, Copy)]
@@ -208,6 +209,10 @@ fn messages(options: &Options) {
                 Box::new(|| ours::messages(Path::Direct, len, count)),
             ),
             (
+                "vstp, sealed",
+                Box::new(|| ours::sealed_messages(Path::Direct, len, count)),
+            ),
+            (
                 "raw, a call each",
                 Box::new(|| raw::one_way(Path::Direct, len, count, false)),
             ),
@@ -236,6 +241,10 @@ fn bulk(options: &Options) {
             (
                 "vstp, 64 frames",
                 Box::new(|| ours::messages(Path::Direct, len / 64, 64)),
+            ),
+            (
+                "vstp, sealed",
+                Box::new(|| ours::sealed_messages(Path::Direct, len, 1)),
             ),
             (
                 "raw, a call each",

@@ -1,4 +1,4 @@
-//! This crate: reliable where asked for, plaintext. One session.
+//! This crate: reliable where asked for, in plaintext and sealed. One session.
 //!
 //! Settings are the defaults, but for datagrams of 1,472 bytes, as the others send.
 
@@ -7,8 +7,11 @@ use crate::{Outcome, Path, start};
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use vstp::net::udp::UdpConfig;
-use vstp::{Frame, VstpUdpClient, VstpUdpServer};
+use vstp::net::tcp::TcpConfig;
+use vstp::net::tls::dev;
+use vstp::net::udp::{SealedSessions, UdpConfig};
+use vstp::serve::{ServerConfig, Session};
+use vstp::{Frame, VstpTcpClient, VstpTcpServer, VstpUdpClient, VstpUdpServer};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -43,6 +46,37 @@ pub(crate) fn messages(path: Path, len: usize, count: usize) -> Outcome {
     let (to, relay) = path.to(server.local_addr());
     let receiver = receive(server, len, count);
     client.connect(to).unwrap();
+    let outcome = send(&client, to, (len, count), receiver);
+    drop(relay);
+    outcome
+}
+
+/// The same in a sealed session: encrypted with keys of a TLS session, AES-256-GCM as a rule.
+pub(crate) fn sealed_messages(path: Path, len: usize, count: usize) -> Outcome {
+    let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+    let (certs, sealed) = (dev::generate().unwrap(), SealedSessions::new());
+    let tcp = ServerConfig::default().sealed_sessions(sealed.clone());
+    let tcp = VstpTcpServer::bind_with(addr, certs.server().unwrap(), tcp).unwrap();
+    let tcp = tcp.spawn(|_: &Session, _: Frame| ()).unwrap();
+    let tls = TcpConfig::default().sealed_datagrams(true);
+    let tls = VstpTcpClient::connect_with(tcp.local_addr(), &certs.client().unwrap(), tls);
+    let tls = tls.unwrap();
+    let server = VstpUdpServer::bind_with_config(addr, config().sealed_sessions(sealed)).unwrap();
+    let (to, relay) = path.to(server.local_addr());
+    let receiver = receive(server, len, count);
+    let (client, _) = VstpUdpClient::connect_sealed_with_config(&tls, to, config()).unwrap();
+    let outcome = send(&client, to, (len, count), receiver);
+    drop((relay, tls));
+    tcp.shutdown(Duration::from_secs(1));
+    outcome
+}
+
+fn send(
+    client: &VstpUdpClient,
+    to: SocketAddr,
+    (len, count): (usize, usize),
+    receiver: JoinHandle<VstpUdpServer>,
+) -> Outcome {
     let payload = vec![7; len];
     let began = Instant::now();
     for _ in 0..count {
@@ -51,8 +85,7 @@ pub(crate) fn messages(path: Path, len: usize, count: usize) -> Outcome {
     client.flush().unwrap();
     let took = began.elapsed();
     drop(receiver.join().unwrap());
-    drop(relay);
-    Outcome::new(took).note(note(&client))
+    Outcome::new(took).note(note(client))
 }
 
 fn config() -> UdpConfig {

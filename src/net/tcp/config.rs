@@ -51,6 +51,8 @@ pub struct TcpConfig {
     pub(crate) require_hello: bool,
     pub(crate) features: Features,
     pub(crate) auth_token: Option<TokenSource>,
+    /// Whether datagrams may be sealed with keys of the TLS session.
+    pub(crate) sealed_datagrams: bool,
     pub(crate) pipeline: Pipeline,
     /// Where the numbers are added up; of a connecting client its own.
     pub(crate) meter: Option<Meter>,
@@ -85,6 +87,7 @@ impl Default for TcpConfig {
             require_hello: false,
             features: Features::default(),
             auth_token: None,
+            sealed_datagrams: false,
             pipeline: Pipeline::default(),
             meter: None,
             event_log: None,
@@ -261,6 +264,16 @@ impl TcpConfig {
         make: impl Fn(&[u8; 32]) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
         self.auth_token = Some(TokenSource::Bound(Arc::new(make)));
+        self
+    }
+
+    /// Client: asks the server for keys of sealed datagrams, over TLS only; see
+    /// [`VstpUdpClient::connect_sealed`](crate::VstpUdpClient::connect_sealed). Default: no. A server is told
+    /// by [`ServerConfig::sealed_sessions`](crate::serve::ServerConfig::sealed_sessions).
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn sealed_datagrams(mut self, on: bool) -> Self {
+        self.sealed_datagrams = on;
         self
     }
 

@@ -15,9 +15,11 @@ use crate::net::meter::{Meter, Source};
 use crate::net::socket::Transport;
 use crate::net::stream::{self, ReadHalf, WriteHalf};
 use crate::net::tls::{PeerInfo, TlsSession};
+use crate::net::udp::Offer;
 use crate::net::{clock, random};
 use crate::proto::Violation;
-use crate::proto::keys::AuthToken;
+use crate::proto::datagram::SealedKeys;
+use crate::proto::keys::{AuthToken, SEALED_DATAGRAMS};
 use crate::proto::session::{Security, Session, SessionConfig};
 use crate::wire::Trailer;
 use crossbeam_channel::{RecvTimeoutError, bounded};
@@ -91,6 +93,7 @@ fn shake_hands(
     until: Option<Instant>,
 ) -> Result<VstpTcpConnection, VstpError> {
     let security = security(tls.as_ref());
+    let can_seal = can_seal(config, tls.as_ref());
     let keeper = config
         .keepalive_interval
         .map(Keeper::start)
@@ -99,7 +102,7 @@ fn shake_hands(
     let session = |info: Option<&PeerInfo>| {
         let token = config.auth_token.as_ref();
         let token = token.map(|token| token.token(info)).transpose()?;
-        let session = session_config(config, token);
+        let session = session_config(config, token, can_seal);
         Ok(Session::client(session, security))
     };
     let (mut reader, shared) = open(Arc::new(stream), tls, session, (config, meter), until)?;
@@ -120,6 +123,9 @@ fn shake_hands(
             }
         }
     }
+    if let Some(session) = sealed_session(&shared) {
+        shared.set_sealed_keys(reader.sealed_keys(session)?);
+    }
     Ok(VstpTcpConnection::new(
         reader,
         shared,
@@ -129,27 +135,44 @@ fn shake_hands(
 }
 
 /// The server's part: returns when WELCOME has been sent, or with the first frame of a plaintext
-/// session without HELLO.
+/// session without HELLO. `offer` gets the keys of sealed datagrams before WELCOME, so that they are there
+/// when the client uses them; it cannot have them earlier, since the number of the session is in WELCOME.
+/// Where clients are recognised it gets them with who the client is, and those of nobody else. What it
+/// returns lives as long as the connection, and no longer than this call when the client did not ask for it.
 pub(crate) fn server(
     stream: Arc<TcpStream>,
     tls: Option<TlsSession>,
     config: &TcpConfig,
     meter: &Meter,
+    offer: impl Fn(SealedKeys, Option<Arc<Identity>>) -> Option<Offer>,
 ) -> Result<VstpTcpConnection, VstpError> {
     let until = clock::after(config.handshake_timeout);
     let session_id = random::session_id();
     let security = security(tls.as_ref());
+    let can_seal = can_seal(config, tls.as_ref());
     let session = |_: Option<&PeerInfo>| {
-        let session = session_config(config, None);
+        let session = session_config(config, None, can_seal);
         Ok(Session::server(session, security, session_id))
     };
     let (mut reader, shared) = open(stream, tls, session, (config, meter), until)?;
+    let keys = can_seal.then(|| reader.sealed_keys(session_id));
+    let mut keys = keys.transpose()?.flatten();
+    let mut offered = None;
+    if config.judge.is_none() {
+        offered = keys.take().and_then(|keys| offer(keys, None));
+    }
     match await_session(&mut reader, until)? {
         Opened::Session => {}
         Opened::Hello(token) => {
             let identity = recognise(&shared, config, token);
+            if let (Ok(identity), Some(keys)) = (&identity, keys) {
+                offered = offer(keys, Some(Arc::new(identity.clone())));
+            }
             reader.welcome(identity)?;
         }
+    }
+    if let (Some(offered), Some(_)) = (offered, sealed_session(&shared)) {
+        shared.keep(offered);
     }
     let config = TcpConfig {
         // Its threads shall end with the server, not with the last connection.
@@ -203,9 +226,25 @@ fn security(tls: Option<&TlsSession>) -> Security {
     }
 }
 
-fn session_config(config: &TcpConfig, auth_token: Option<AuthToken>) -> SessionConfig {
+/// The number of the session, when both sides seal datagrams.
+fn sealed_session(shared: &Shared) -> Option<u128> {
+    let established = shared.established()?;
+    let is_agreed = established.features.contains(SEALED_DATAGRAMS);
+    is_agreed.then_some(established.session_id)
+}
+
+fn can_seal(config: &TcpConfig, tls: Option<&TlsSession>) -> bool {
+    config.sealed_datagrams && tls.is_some_and(TlsSession::can_seal)
+}
+
+fn session_config(
+    config: &TcpConfig,
+    auth_token: Option<AuthToken>,
+    can_seal: bool,
+) -> SessionConfig {
+    let features = config.pipeline.offer(&config.features);
     SessionConfig {
-        features: config.pipeline.offer(&config.features),
+        features: features.switched(SEALED_DATAGRAMS, can_seal),
         max_frame_len: config.limits.max_frame_len,
         hello: config.hello,
         require_hello: config.require_hello,

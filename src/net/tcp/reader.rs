@@ -14,6 +14,7 @@ use crate::metrics::Family;
 use crate::net::clock;
 use crate::net::stream::{ReadHalf, ReadOutcome};
 use crate::proto::budget::TinyReads;
+use crate::proto::datagram::SealedKeys;
 use crate::proto::deadline::FrameDeadline;
 use crate::proto::keys::AuthToken;
 use crate::proto::session::{Closed, Event, Session, StreamEnd};
@@ -132,6 +133,11 @@ impl Reader {
             write_timeout: config.write_deadline.base,
             max_frame_len: config.limits.max_frame_len,
         }
+    }
+
+    /// The keys of sealed datagrams that the TLS session gives, if it gives any.
+    pub(crate) fn sealed_keys(&self, session: u128) -> Result<Option<SealedKeys>, VstpError> {
+        self.half.sealed_keys(session)
     }
 
     /// The frame that [`Self::next`] found, or the one that was [lent](Self::lend).

@@ -12,6 +12,7 @@ use crate::net::meter::{Meter, Source};
 use crate::net::socket::Transport;
 use crate::net::stream;
 use crate::net::tls::PeerInfo;
+use crate::proto::datagram::SealedKeys;
 use crate::proto::session::{self, Established};
 use crate::proto::{ErrorCode, keys};
 use crate::wire::Frame;
@@ -56,6 +57,8 @@ pub(crate) struct Shared {
     base: Instant,
     /// Milliseconds after `base` at which bytes were last received.
     last_received: AtomicU64,
+    /// Client: keys of sealed datagrams, until somebody takes them. Held to take or put them.
+    sealed_keys: Mutex<Option<SealedKeys>>,
     /// Whatever shall be given back when the connection ends: a server's permits.
     /// The lock protects the two values; nothing is taken inside it.
     belongings: Mutex<Belongings>,
@@ -99,6 +102,7 @@ impl Shared {
             handed: Mutex::new(None),
             base: clock::now(),
             last_received: AtomicU64::new(0),
+            sealed_keys: Mutex::default(),
             belongings: Mutex::default(),
         }
     }
@@ -147,6 +151,18 @@ impl Shared {
             .established
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Some(established);
+    }
+
+    pub(crate) fn set_sealed_keys(&self, keys: Option<SealedKeys>) {
+        let mut place = self.sealed_keys.lock();
+        *place.as_deref_mut().unwrap_or_else(|e| e.get_mut()) = keys;
+    }
+
+    /// The keys of sealed datagrams, for the one who asks first.
+    #[cfg(feature = "tls")]
+    pub(crate) fn take_sealed_keys(&self) -> Option<SealedKeys> {
+        let mut place = self.sealed_keys.lock();
+        place.as_deref_mut().unwrap_or_else(|e| e.get_mut()).take()
     }
 
     pub(crate) fn stats(&self) -> ConnectionStats {
@@ -233,11 +249,10 @@ impl Shared {
         let bye = if said { None } else { self.bye(None) };
         self.outbox.finish_now(bye.as_ref(), ClosedBy::Local);
         stream::abort(&*self.transport);
-        // Taken out first: giving a permit back may take other locks.
-        let Belongings {
-            writer_thread: thread,
-            ..
-        } = std::mem::take(&mut *self.belongings());
+        // Taken out first: giving a permit back may take other locks, and ending a session sends.
+        let belongings = std::mem::take(&mut *self.belongings());
+        let thread = belongings.writer_thread;
+        drop((belongings.permits, belongings.until_accepted));
         if let Some(thread) = thread.filter(|t| t.thread().id() != std::thread::current().id()) {
             // It was woken by the closed outbox and the closed socket, so it ends now.
             let _ = thread.join();

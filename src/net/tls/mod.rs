@@ -15,6 +15,7 @@ mod key_log;
 mod names;
 mod pem;
 mod provider;
+mod sealed;
 mod server;
 mod session;
 mod verify;

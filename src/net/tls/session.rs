@@ -130,6 +130,10 @@ impl TlsSession {
         self.connection.send_close_notify();
     }
 
+    pub(super) const fn provider(&self) -> &Arc<CryptoProvider> {
+        &self.provider
+    }
+
     /// Whether the peer has sent close_notify.
     pub(crate) const fn peer_has_closed(&self) -> bool {
         self.peer_has_closed

@@ -1,6 +1,8 @@
 //! [`VstpUdpClient`]: frames to and from any address, over one UDP socket.
 
 use super::config::UdpConfig;
+#[cfg(feature = "tls")]
+use super::core::Core;
 use super::delivery::Delivery;
 use super::driver::closed;
 use super::running::Running;
@@ -10,14 +12,16 @@ use crate::error::{TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
 use crate::net::clock;
 use crate::net::meter::Meter;
+#[cfg(feature = "tls")]
+use crate::net::tcp::VstpTcpConnection;
 use crate::proto::datagram::Failure;
 use crate::wire::Frame;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// A UDP socket that speaks VSTP. All calls take `&self`: share it between threads in an `Arc`.
 ///
-/// Datagrams are not encrypted. [`connect`](Self::connect) opens a session with a server, which large
+/// Datagrams are not encrypted, but for those of [`connect_sealed`](Self::connect_sealed). [`connect`](Self::connect) opens a session with a server, which large
 /// messages and hostile networks need; without one, frames of up to 255 datagrams go to any address.
 ///
 /// # Example
@@ -90,12 +94,62 @@ impl VstpUdpClient {
         config: UdpConfig,
     ) -> Result<(Self, UdpSession), VstpError> {
         let server = first(server, config.endpoint.handshake_timeout)?;
-        let any = match server {
-            SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-        };
-        let client = Self::bind_with_config(any, config)?;
+        let client = Self::bind_with_config(any_for(server), config)?;
         let session = client.connect(server)?;
+        Ok((client, session))
+    }
+
+    /// Binds a socket and opens a session of sealed datagrams: encrypted and authenticated with keys of the
+    /// TLS session of `connection`, which asked for them with
+    /// [`TcpConfig::sealed_datagrams`](crate::net::tcp::TcpConfig::sealed_datagrams). `server` is where the UDP
+    /// server of the same program listens.
+    ///
+    /// The socket sends and takes nothing else. The session ends with the connection, so keep that, and
+    /// read from it now and then if the server sends there. A connection gives keys once: after an error
+    /// other than those of [`bind`](Self::bind), connect anew.
+    ///
+    /// # Blocking
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Errors
+    /// - `Config`: the server did not agree to sealed datagrams, the connection is plaintext, or its keys
+    ///   have been used.
+    /// - As [`bind`](Self::bind) and [`connect`](Self::connect).
+    ///
+    /// # Example
+    /// At [`SealedSessions`](super::SealedSessions).
+    #[cfg(feature = "tls")]
+    pub fn connect_sealed(
+        connection: &VstpTcpConnection,
+        server: impl ToAddress,
+    ) -> Result<(Self, UdpSession), VstpError> {
+        Self::connect_sealed_with_config(connection, server, UdpConfig::default())
+    }
+
+    /// [`connect_sealed`](Self::connect_sealed) with these settings.
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(feature = "tls")]
+    pub fn connect_sealed_with_config(
+        connection: &VstpTcpConnection,
+        server: impl ToAddress,
+        mut config: UdpConfig,
+    ) -> Result<(Self, UdpSession), VstpError> {
+        let server = first(server, config.endpoint.handshake_timeout)?;
+        config.endpoint.sealed_only = true;
+        let client = Self::bind_with_config(any_for(server), config)?;
+        let keys = connection.shared().take_sealed_keys().ok_or_else(|| {
+            let reason = "the connection has no keys: both sides must ask for them, over TLS, and \
+                          they are used once";
+            VstpError::config("sealed_datagrams", reason)
+        })?;
+        let begin = |core: &mut Core| core.endpoint.connect_sealed(clock::now(), server, keys);
+        client.running.driver.with(begin)?;
+        let session = client.await_session(server)?;
         Ok((client, session))
     }
 
@@ -117,7 +171,12 @@ impl VstpUdpClient {
             let began = core.endpoint.connect(clock::now(), peer);
             began.map_err(VstpError::from)
         })?;
-        // The protocol ends it in time.
+        self.await_session(peer)
+    }
+
+    /// The protocol ends it in time.
+    fn await_session(&self, peer: SocketAddr) -> Result<UdpSession, VstpError> {
+        let driver = &self.running.driver;
         match driver.wait_for(None, |core| core.take_connected(peer)) {
             None => return Err(closed()),
             Some(Err(Failure::TimedOut)) => {
@@ -133,7 +192,8 @@ impl VstpUdpClient {
     pub fn session(&self, with: SocketAddr) -> Option<UdpSession> {
         let core = self.running.driver.lock();
         let (id, features) = core.endpoint.session(with)?;
-        Some(UdpSession::new(with, id, features.clone()))
+        let is_sealed = core.endpoint.is_sealed(with);
+        Some(UdpSession::new(with, id, features.clone(), is_sealed))
     }
 
     /// Ends the session with this address: what is on its way is given up, the server is told.
@@ -296,6 +356,14 @@ impl VstpUdpClient {
     pub fn close(&self) {
         self.running
             .close(clock::after_or_far(Duration::from_secs(2)));
+    }
+}
+
+/// Where to bind to reach this address.
+const fn any_for(server: SocketAddr) -> SocketAddr {
+    match server {
+        SocketAddr::V4(_) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        SocketAddr::V6(_) => SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The settings of a UDP socket: those of the protocol, and those of the socket itself.
 
+use super::sealed::SealedSessions;
 use crate::error::VstpError;
 use crate::ext::{CompressionConfig, ExtensionRegistry, Pipeline};
 use crate::net::event_log::EventLog;
@@ -39,6 +40,9 @@ pub struct UdpConfig {
     pub(crate) send_queue_len: usize,
     pub(crate) read_timeout: Option<Duration>,
     pub(crate) spin: Duration,
+    pub(crate) sealed_sessions: Option<SealedSessions>,
+    /// Sealed sessions alone, as soon as there can be any.
+    pub(crate) also_plaintext: bool,
     pub(crate) authentication: Option<Authentication>,
     /// The threads of the authenticator.
     pub(crate) judge: Option<Arc<dyn Judge>>,
@@ -59,6 +63,8 @@ impl Default for UdpConfig {
             send_queue_len: 64 * 1024 * 1024,
             read_timeout: None,
             spin: Duration::ZERO,
+            sealed_sessions: None,
+            also_plaintext: false,
             authentication: None,
             judge: None,
             pipeline: Pipeline::default(),
@@ -113,6 +119,9 @@ impl UdpConfig {
         max_sessions => max_sessions: usize;
         /// Sessions at once from one IP address; an IPv6 /64 counts as one. Default: 64.
         max_sessions_per_address => max_sessions_per_ip: usize;
+        /// Datagrams that one side seals before it ends a sealed session, 128 to 268,435,456: what the key can
+        /// do. Default: the most, which with datagrams of 1,200 bytes is 322 GB.
+        max_sealed_datagrams => max_sealed_datagrams: u64;
         /// Sets of fragments in reassembly, all peers together. Default: 1,000.
         max_reassembly_sessions => max_reassembly_sessions: usize;
         /// Reassembly for all peers together (bytes). Default: 512 MiB.
@@ -143,6 +152,27 @@ impl UdpConfig {
     #[must_use]
     pub fn authenticator(mut self, authentication: impl Into<Authentication>) -> Self {
         self.authentication = Some(authentication.into());
+        self
+    }
+
+    /// Server: takes sessions of sealed datagrams from the clients of the TLS servers that have the same
+    /// [`SealedSessions`]. Default: none.
+    ///
+    /// Nothing else is taken then, and nothing is sent in plaintext, unless
+    /// [`also_plaintext`](Self::also_plaintext) is set.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn sealed_sessions(mut self, sessions: SealedSessions) -> Self {
+        self.sealed_sessions = Some(sessions);
+        self
+    }
+
+    /// Server with [`sealed_sessions`](Self::sealed_sessions): whether plaintext is taken and sent beside
+    /// them. Default: no. [`UdpPeer::is_sealed`](crate::serve::UdpPeer::is_sealed) tells a handler.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn also_plaintext(mut self, on: bool) -> Self {
+        self.also_plaintext = on;
         self
     }
 

@@ -4,7 +4,9 @@ use super::config::UdpConfig;
 use super::reception::Reception;
 use crate::net::identity::{Identity, Refusal};
 use crate::proto::ErrorCode;
-use crate::proto::datagram::{Applicant, Endpoint, Event, Failure, IdMap, Token};
+use crate::proto::datagram::{
+    Applicant, Endpoint, Event, Failure, IdMap, SealId, SealedKeys, Token,
+};
 use crate::wire::Frame;
 use crossbeam_channel::Sender;
 use std::collections::{HashMap, VecDeque};
@@ -84,6 +86,8 @@ pub(super) struct Core {
     pub(super) closed: bool,
     /// A server's, with an authenticator.
     pub(super) reception: Option<Reception>,
+    /// Who the clients of sealed sessions are, open ones and others, by number.
+    sealed_clients: HashMap<u128, Arc<Identity>>,
 }
 
 impl Core {
@@ -107,6 +111,7 @@ impl Core {
             inbox: Some(inbox),
             closed: false,
             reception: None,
+            sealed_clients: HashMap::new(),
         }
     }
 
@@ -186,7 +191,35 @@ impl Core {
         peer: SocketAddr,
         session: Option<u128>,
     ) -> Option<Arc<Identity>> {
-        self.reception.as_ref()?.identity(peer, session?)
+        let session = session?;
+        if let Some(identity) = self.sealed_clients.get(&session) {
+            return Some(Arc::clone(identity));
+        }
+        self.reception.as_ref()?.identity(peer, session)
+    }
+
+    /// Lets a client with a TLS session open a sealed one; whether it may. It may not when clients are
+    /// recognised here and it was not.
+    pub(super) fn offer_sealed(
+        &mut self,
+        keys: SealedKeys,
+        identity: Option<Arc<Identity>>,
+    ) -> bool {
+        let session = keys.session;
+        let is_known = identity.is_some() || self.reception.is_none();
+        if !is_known || !self.endpoint.offer_sealed(keys) {
+            return false;
+        }
+        if let Some(identity) = identity {
+            self.sealed_clients.insert(session, identity);
+        }
+        true
+    }
+
+    /// The TLS session is over, and the sealed one with it.
+    pub(super) fn end_sealed(&mut self, now: Instant, id: SealId, session: u128) {
+        self.endpoint.end_sealed(now, id);
+        self.sealed_clients.remove(&session);
     }
 
     /// The authenticator has decided about a client. One that waits no longer is left alone.

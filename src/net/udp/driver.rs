@@ -11,7 +11,6 @@ use super::turn::Turn;
 use crate::error::{ClosedBy, VstpError};
 use crate::metrics::{Metrics, Snapshot};
 use crate::net::event_log::Recorder;
-use crate::net::identity::Identity;
 use crate::net::meter::{Meter, Source};
 use crate::net::tcp::memory::MemoryBudget;
 use crate::net::{clock, random};
@@ -513,13 +512,6 @@ impl Driver {
 
     pub(crate) fn session_count(&self) -> usize {
         self.lock().endpoint.stats().sessions
-    }
-
-    /// Who is at the other end of the session with this address.
-    pub(crate) fn identity(&self, of: SocketAddr) -> Option<Arc<Identity>> {
-        let core = self.lock();
-        let (session, _) = core.endpoint.session(of)?;
-        core.identity(of, Some(session))
     }
 
     /// Sends now what waits for company.

@@ -1,7 +1,7 @@
 //! UDP: sockets and threads around [`crate::proto::datagram`], which has the protocol.
 //!
-//! Datagrams are not encrypted: everybody on the way can read and change them. The CRC-32 finds
-//! accidents only.
+//! Datagrams are not encrypted, unless the session is [sealed](SealedSessions): everybody on the way can
+//! read and change them. The CRC-32 finds accidents only.
 //!
 //! | thread | how many | blocks on | is woken by | ends |
 //! |---|---|---|---|---|
@@ -13,7 +13,7 @@
 //! does. Both threads are joined when the socket is closed or dropped. No code of the application runs
 //! on them.
 //!
-//! Locks, in the order in which they may be taken: the protocol (`core`), the turn to read (`turn`). Neither is held
+//! Locks, in the order in which they may be taken: the registry of sealed sessions (`sealed`), the protocol (`core`), the turn to read (`turn`). Neither is held
 //! across a system call on the socket. Around the socket itself there is a lock that is written only to close it.
 
 mod client;
@@ -24,8 +24,10 @@ pub(crate) mod driver;
 #[cfg(all(feature = "tls", feature = "json"))]
 mod in_session;
 mod messages;
+mod place;
 mod reception;
 pub(crate) mod running;
+mod sealed;
 mod session;
 mod socket;
 mod stats;
@@ -36,5 +38,7 @@ pub use client::VstpUdpClient;
 pub(crate) use client::first as resolve_first;
 pub use config::UdpConfig;
 pub use delivery::Delivery;
+pub(crate) use sealed::Offer;
+pub use sealed::SealedSessions;
 pub use session::UdpSession;
 pub use stats::UdpStats;

@@ -33,7 +33,10 @@ impl Running {
         if is_server && config.endpoint.answer_limit == AnswerLimit::Unlimited {
             config.endpoint.answer_limit = AnswerLimit::Times(3);
         }
+        let sealed = config.sealed_sessions.clone().filter(|_| is_server);
+        config.endpoint.sealed_only |= sealed.is_some() && !config.also_plaintext;
         let judge = config.judge.take().filter(|_| is_server);
+        let recognises = judge.is_some();
         config.endpoint.auth_timeout = judge.as_ref().map(|judge| judge.timeout());
         let driver = Arc::new(Driver::new(addr, config)?);
         if let Some(judge) = judge {
@@ -44,6 +47,9 @@ impl Running {
                 }
             });
             driver.lock().reception = Some(Reception::new(judge, decide));
+        }
+        if let Some(sealed) = sealed {
+            sealed.attach(&driver, recognises)?;
         }
         let source: Weak<dyn Source> = Arc::<Driver>::downgrade(&driver);
         driver.meter().attach(source);

@@ -10,15 +10,28 @@ pub struct UdpSession {
     peer_addr: SocketAddr,
     id: u128,
     features: Features,
+    is_sealed: bool,
 }
 
 impl UdpSession {
-    pub(super) const fn new(peer_addr: SocketAddr, id: u128, features: Features) -> Self {
+    pub(super) const fn new(
+        peer_addr: SocketAddr,
+        id: u128,
+        features: Features,
+        is_sealed: bool,
+    ) -> Self {
         Self {
             peer_addr,
             id,
             features,
+            is_sealed,
         }
+    }
+
+    /// Whether its datagrams are encrypted and authenticated.
+    #[must_use]
+    pub const fn is_sealed(&self) -> bool {
+        self.is_sealed
     }
 
     /// The server's address: where to send.

@@ -1,5 +1,6 @@
 //! The limits and times of an endpoint, each with its default (spec 4.12).
 
+use super::seal;
 use crate::proto::keys::{AuthToken, Features};
 use crate::proto::rate::RateLimit;
 use std::time::Duration;
@@ -72,6 +73,11 @@ pub struct EndpointConfig {
     /// How much one session may send, or one network without one; what is over it is dropped. Default:
     /// unlimited.
     pub rate_limit: Option<RateLimit>,
+    /// Whether only sealed datagrams are sent and taken. Default: no.
+    pub sealed_only: bool,
+    /// Datagrams that one side seals before it ends the session, 128 to 268,435,456; with datagrams over
+    /// 2,048 bytes never more than 8,388,608. Default: the most.
+    pub max_sealed_datagrams: u64,
     /// Events for an event log that are kept until they are taken; what is over it is counted and dropped.
     /// Default: 0, nothing is collected.
     pub max_trace_count: usize,
@@ -104,6 +110,8 @@ impl Default for EndpointConfig {
             auth_token: None,
             auth_timeout: None,
             rate_limit: None,
+            sealed_only: false,
+            max_sealed_datagrams: seal::MAX_SENT,
             max_trace_count: 0,
         }
     }
@@ -156,6 +164,16 @@ impl EndpointConfig {
         self.max_frame_len.min(budget_len)
     }
 
+    /// Datagrams that one key may protect here.
+    pub(super) fn seal_limit(&self) -> u64 {
+        let most = if self.max_datagram_len <= seal::SMALL_LEN {
+            seal::MAX_SENT
+        } else {
+            seal::MAX_SENT_LARGE
+        };
+        self.max_sealed_datagrams.min(most)
+    }
+
     /// The setting that makes no sense, and why.
     ///
     /// # Errors
@@ -204,6 +222,9 @@ impl EndpointConfig {
                 "must be 65,536 bytes or more: what senders take for granted",
             ));
         }
+        if !(2 * seal::RESERVE..=seal::MAX_SENT).contains(&self.max_sealed_datagrams) {
+            return Err(("max_sealed_datagrams", "must be 128 to 268,435,456"));
+        }
         if self.max_strangers == 0 {
             return Err(("max_strangers", "must be one or more"));
         }
@@ -238,6 +259,9 @@ mod tests {
             bad(|c| c.total_budget_len = 65_535),
             "max_reassembly_memory"
         );
+        let spent = "max_sealed_datagrams";
+        assert_eq!(bad(|c| c.max_sealed_datagrams = 127), spent);
+        assert_eq!(bad(|c| c.max_sealed_datagrams = (1 << 28) + 1), spent);
         let mut zero = EndpointConfig {
             accept_sessions: true,
             ..EndpointConfig::default()

@@ -1,15 +1,12 @@
 //! Frames as datagrams: the application's with the headers that the transport adds, and the transport's
 //! own.
 
-use super::config::HELLO_LEN;
 use super::fragment::{Cut, Inner};
+use super::proof::{Proof, header_len};
 use crate::proto::keys::{self, AuthToken, Features};
 use crate::wire::{
     EncodeError, Flags, FrameRef, FrameType, FrameWriter, Limits, Trailer, digit_count, encoded_len,
 };
-
-/// Proves that a datagram belongs to a session.
-pub(super) type Sid = [u8; 16];
 
 /// What a frame needs to leave: the numbers that the transport adds.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +18,7 @@ pub(super) struct Envelope {
     /// Whether it carries the CRC flag.
     pub use_crc: bool,
     /// The session.
-    pub sid: Option<Sid>,
+    pub proof: Proof,
 }
 
 impl Envelope {
@@ -47,17 +44,19 @@ impl Envelope {
         frame: FrameRef<'_>,
         limits: &Limits,
     ) -> Result<usize, EncodeError> {
-        let len = encoded_len(frame, Trailer::Always, limits)? + self.header_len() + self.sid_len();
+        let flagged = FrameRef {
+            flags: self.flags(frame),
+            ..frame
+        };
+        let len = encoded_len(flagged, self.proof.trailer(), limits)?
+            + self.header_len()
+            + self.proof.header_len();
         let limit = limits.max_frame_len as u64;
         if len as u64 > limit {
             let size = len as u64;
             return Err(EncodeError::FrameTooLarge { size, limit });
         }
         Ok(len)
-    }
-
-    fn sid_len(&self) -> usize {
-        self.sid.map_or(0, |sid| header_len(keys::SID, sid.len()))
     }
 
     /// Appends the frame as one datagram.
@@ -73,11 +72,9 @@ impl Envelope {
         let mut writer = FrameWriter::new(out, frame.typ, self.flags(frame));
         writer.headers(frame.headers, limits)?;
         writer.number(keys::MSG_ID, self.msg_id);
-        if let Some(sid) = &self.sid {
-            writer.header(keys::SID, sid);
-        }
+        self.proof.write(&mut writer);
         writer.payload(frame.payload);
-        writer.finish(Trailer::Always);
+        writer.finish(self.proof.trailer());
         Ok(())
     }
 
@@ -102,17 +99,13 @@ impl Envelope {
     }
 }
 
-fn header_len(key: &str, value_len: usize) -> usize {
-    2 + key.len() + value_len
-}
-
 /// Appends one fragment.
 pub(super) fn fragment(
     inner: &mut Inner,
     cut: &Cut,
     (frag_id, index): (u64, u64),
     wants_ack: bool,
-    sid: Option<&Sid>,
+    proof: &Proof,
     out: &mut Vec<u8>,
 ) {
     let mut flags = Flags::FRAG;
@@ -122,12 +115,10 @@ pub(super) fn fragment(
     writer.number(keys::FRAG_INDEX, index);
     writer.number(keys::FRAG_TOTAL, cut.total);
     writer.number(keys::FRAG_LEN, inner.len() as u64);
-    if let Some(sid) = sid {
-        writer.header(keys::SID, sid);
-    }
+    proof.write(&mut writer);
     let range = cut.range(index, inner.len());
     inner.write(range, writer.payload_buffer());
-    writer.finish(Trailer::Always);
+    writer.finish(proof.trailer());
 }
 
 /// Bytes of what [`fragment`] appends.
@@ -136,15 +127,15 @@ pub(super) fn fragment_len(
     inner: &Inner,
     cut: &Cut,
     (frag_id, index): (u64, u64),
-    sid: Option<&Sid>,
+    proof: &Proof,
 ) -> usize {
     11 + header_len(keys::FRAG_ID, digit_count(frag_id))
         + header_len(keys::FRAG_INDEX, digit_count(index))
         + header_len(keys::FRAG_TOTAL, digit_count(cut.total))
         + header_len(keys::FRAG_LEN, digit_count(inner.len() as u64))
-        + sid.map_or(0, |sid| header_len(keys::SID, sid.len()))
+        + proof.header_len()
         + cut.range(index, inner.len()).len()
-        + 4
+        + proof.trailer_len()
 }
 
 /// A frame of the transport itself.
@@ -153,7 +144,7 @@ pub(super) struct Control<'a> {
     /// Its type.
     pub typ: FrameType,
     /// Its session.
-    pub sid: Option<&'a Sid>,
+    pub proof: Proof,
     /// Its payload.
     pub payload: &'a [u8],
 }
@@ -161,10 +152,10 @@ pub(super) struct Control<'a> {
 impl<'a> Control<'a> {
     /// A frame of this type with nothing in it.
     #[must_use]
-    pub(super) const fn new(typ: FrameType, sid: Option<&'a Sid>) -> Self {
+    pub(super) const fn new(typ: FrameType, proof: Proof) -> Self {
         Self {
             typ,
-            sid,
+            proof,
             payload: &[],
         }
     }
@@ -173,28 +164,27 @@ impl<'a> Control<'a> {
     pub(super) fn write(self, out: &mut Vec<u8>, more: impl FnOnce(&mut FrameWriter<'_>)) {
         let mut writer = FrameWriter::new(out, self.typ, Flags::empty());
         more(&mut writer);
-        if let Some(sid) = self.sid {
-            writer.header(keys::SID, sid);
-        }
+        self.proof.write(&mut writer);
         writer.payload(self.payload);
-        writer.finish(Trailer::Always);
+        writer.finish(self.proof.trailer());
     }
 }
 
 /// Appends the acknowledgement of a message.
-pub(super) fn ack(msg_id: u64, sid: Option<&Sid>, out: &mut Vec<u8>) {
-    Control::new(FrameType::Ack, sid).write(out, |w| w.number(keys::MSG_ID, msg_id));
+pub(super) fn ack(msg_id: u64, proof: Proof, out: &mut Vec<u8>) {
+    Control::new(FrameType::Ack, proof).write(out, |w| w.number(keys::MSG_ID, msg_id));
 }
 
-/// HELLO, padded so that no answer is longer (spec 4.8).
+/// HELLO, padded to `len` bytes so that no answer is longer (spec 4.8).
 #[must_use]
 pub(super) fn hello(
     features: &Features,
     max_frame_len: usize,
     cookie: Option<&[u8]>,
     auth_token: Option<&AuthToken>,
+    (proof, len): (Proof, usize),
 ) -> Vec<u8> {
-    let mut out = Vec::with_capacity(HELLO_LEN);
+    let mut out = Vec::with_capacity(len);
     let mut writer = FrameWriter::new(&mut out, FrameType::Hello, Flags::empty());
     let features = features.to_string();
     writer.header(
@@ -209,10 +199,10 @@ pub(super) fn hello(
             writer.header(keys::AUTH_TOKEN, token.as_bytes());
         }
     }
-    let padding = HELLO_LEN.saturating_sub(writer.written() + 4);
+    let padding = len.saturating_sub(writer.written() + proof.trailer_len());
     let payload = writer.payload_buffer();
     payload.resize(payload.len() + padding, 0);
-    writer.finish(Trailer::Always);
+    writer.finish(proof.trailer());
     out
 }
 
@@ -221,15 +211,16 @@ mod tests {
     use super::*;
     use crate::wire::{Frame, decode_exact};
 
-    const SID: Sid = [3; 16];
+    const SID: [u8; 16] = [3; 16];
 
     #[test]
     fn hello_has_exactly_its_length() {
         let features: Features = "bundle,gzip".parse().expect("names");
         for cookie in [None, Some(&[1_u8; 40][..])] {
             let token = vec![b't'; 255].into();
-            let hello = hello(&features, 1 << 20, cookie, Some(&token));
-            assert_eq!(hello.len(), HELLO_LEN);
+            let form = (Proof::None, 1200);
+            let hello = hello(&features, 1 << 20, cookie, Some(&token), form);
+            assert_eq!(hello.len(), 1200);
             let frame = decode_exact(&hello, Trailer::Always, &Limits::default()).expect("valid");
             assert_eq!(frame.headers.get(keys::COOKIE), cookie);
             let sent = frame.headers.get(keys::AUTH_TOKEN);
@@ -242,12 +233,17 @@ mod tests {
     fn lengths_are_known_before() {
         let frame = Frame::data("hello").with_header("a", "b");
         let limits = Limits::default();
-        for sid in [None, Some(SID)] {
+        for (proof, use_crc) in [
+            (Proof::None, false),
+            (Proof::Sid(SID), true),
+            (Proof::Sealed, false),
+            (Proof::Sealed, true),
+        ] {
             let envelope = Envelope {
                 msg_id: 1234,
                 wants_ack: true,
-                use_crc: false,
-                sid,
+                use_crc,
+                proof,
             };
             let mut out = Vec::new();
             envelope
@@ -262,13 +258,13 @@ mod tests {
                 .inner_head(large.as_ref(), &limits, &mut head)
                 .expect("it fits");
             let mut inner = Inner::new(head, payload);
-            let cut = Cut::new(inner.len(), 77, 1200, sid.map_or(0, |s| s.len())).expect("few");
+            let cut = Cut::new(inner.len(), 77, 1200, &proof).expect("few");
             for index in 0..cut.total {
                 let mut out = Vec::new();
-                fragment(&mut inner, &cut, (77, index), true, sid.as_ref(), &mut out);
-                let len = fragment_len(&inner, &cut, (77, index), sid.as_ref());
+                fragment(&mut inner, &cut, (77, index), true, &proof, &mut out);
+                let len = fragment_len(&inner, &cut, (77, index), &proof);
                 assert!(out.len() == len && len <= 1200);
-                decode_exact(&out, Trailer::Always, &limits).expect("a frame");
+                decode_exact(&out, proof.trailer(), &limits).expect("a frame");
             }
         }
     }

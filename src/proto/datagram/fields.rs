@@ -1,6 +1,6 @@
 //! The reserved headers of a datagram's frame, read in one pass (spec 4.2).
 
-use super::emit::Sid;
+use super::proof::Sid;
 use super::stats::DropReason;
 use super::traced::TracedFrame;
 use crate::proto::keys;

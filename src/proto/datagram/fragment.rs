@@ -4,6 +4,7 @@
 //! parts lie into the datagram.
 
 use super::config::{MAX_FRAGMENT_COUNT, MAX_STRANGER_FRAGMENT_COUNT};
+use super::proof::Proof;
 use crate::wire::crc::Crc32;
 use crate::wire::digit_count;
 use std::ops::Range;
@@ -98,18 +99,14 @@ pub(super) struct Cut {
 }
 
 /// Bytes that a fragment's datagram needs besides its chunk: fixed header, headers, trailer.
-fn overhead(frag_id: u64, total_digits: usize, inner_len: usize, sid_len: usize) -> usize {
+fn overhead(frag_id: u64, total_digits: usize, inner_len: usize, proof: &Proof) -> usize {
     let header = |key: &str, len: usize| 2 + key.len() + len;
     11 + header("frag-id", digit_count(frag_id))
         + header("frag-index", total_digits)
         + header("frag-total", total_digits)
         + header("frag-len", digit_count(inner_len as u64))
-        + if sid_len == 0 {
-            0
-        } else {
-            header("sid", sid_len)
-        }
-        + TRAILER_LEN
+        + proof.header_len()
+        + proof.trailer_len()
 }
 
 impl Cut {
@@ -120,15 +117,15 @@ impl Cut {
         inner_len: usize,
         frag_id: u64,
         max_datagram_len: usize,
-        sid_len: usize,
+        proof: &Proof,
     ) -> Option<Self> {
-        let max = if sid_len == 0 {
-            MAX_STRANGER_FRAGMENT_COUNT
-        } else {
+        let max = if proof.is_session() {
             MAX_FRAGMENT_COUNT
+        } else {
+            MAX_STRANGER_FRAGMENT_COUNT
         };
         (1..=digit_count(max)).find_map(|digits| {
-            let room = max_datagram_len.checked_sub(overhead(frag_id, digits, inner_len, sid_len));
+            let room = max_datagram_len.checked_sub(overhead(frag_id, digits, inner_len, proof));
             let chunk_len = room.filter(|room| *room > 0)?.min(inner_len.div_ceil(2));
             let total = inner_len.div_ceil(chunk_len) as u64;
             (total >= 2 && total <= max && digit_count(total) <= digits)
@@ -185,15 +182,15 @@ mod tests {
 
     #[test]
     fn du26_every_datagram_fits_and_none_is_wasted() {
-        for sid_len in [0, 16] {
+        for proof in [Proof::None, Proof::Sid([1; 16]), Proof::Sealed] {
             for max in [512, 1200, 1472, 65_507] {
                 for inner_len in [600, 5000, 100_000, 1 << 20, 100 << 20] {
-                    let Some(cut) = Cut::new(inner_len, u64::MAX >> 16, max, sid_len) else {
-                        assert!(sid_len == 0 || inner_len > max << 10);
+                    let Some(cut) = Cut::new(inner_len, u64::MAX >> 16, max, &proof) else {
+                        assert!(!proof.is_session() || inner_len > max << 10);
                         continue;
                     };
                     let digits = digit_count(cut.total);
-                    let most = overhead(u64::MAX >> 16, digits, inner_len, sid_len) + cut.chunk_len;
+                    let most = overhead(u64::MAX >> 16, digits, inner_len, &proof) + cut.chunk_len;
                     assert!(most <= max, "{most} of {max}");
                     let last = cut.range(cut.total - 1, inner_len);
                     assert!(!last.is_empty() && last.end == inner_len);
@@ -204,8 +201,8 @@ mod tests {
 
     #[test]
     fn too_many_fragments_are_refused() {
-        assert!(Cut::new(255 * 1100, 1, 1200, 0).is_some());
-        assert_eq!(Cut::new(256 * 1200, 1, 1200, 0), None);
-        assert_eq!(Cut::new(1 << 32, 1, 1200, 16), None);
+        assert!(Cut::new(255 * 1100, 1, 1200, &Proof::None).is_some());
+        assert_eq!(Cut::new(256 * 1200, 1, 1200, &Proof::None), None);
+        assert_eq!(Cut::new(1 << 32, 1, 1200, &Proof::Sid([1; 16])), None);
     }
 }

@@ -27,11 +27,13 @@ mod ids;
 mod pacing;
 mod parts;
 mod peer;
+mod proof;
 mod ranges;
 mod reassembly;
 mod received;
 mod reliable;
 mod rtt;
+mod seal;
 mod secret;
 mod sent;
 mod stats;
@@ -42,6 +44,10 @@ pub use config::{AnswerLimit, EndpointConfig, MAX_BUNDLED_COUNT, MAX_DATAGRAM_LE
 pub use endpoint::Endpoint;
 pub use ids::{IdHasher, IdMap};
 pub use parts::{Applicant, Event, Failure, Progress, SendError, Token, Transmit};
+pub use seal::{
+    Direction, MAGIC as SEALED_MAGIC, OVERHEAD as SEALED_OVERHEAD, PacketKey, SealId, SealedKeys,
+    TAG_LEN,
+};
 pub use stats::{DropReason, EndpointStats};
 pub use traced::{LossRule, PathMetrics, TraceEvent, TraceItem, Traced, TracedFrame};
 

@@ -157,6 +157,9 @@ pub enum SendError {
     /// The session with this address is being closed.
     #[error("the session with this address is being closed")]
     Closing,
+    /// No sealed session with this address, and nothing else is sent here.
+    #[error("there is no sealed session with this address")]
+    NotSealed,
     /// The network takes no datagrams of this length; what was queued was given up.
     #[error("the network takes no datagram of {len} bytes; lower max_datagram_size")]
     TooLarge {

@@ -40,11 +40,17 @@ pub enum DropReason {
     Unauthorized,
     /// More than the rate limit.
     RateLimited,
+    /// A plain frame where only sealed ones are taken.
+    Unsealed,
+    /// A sealed datagram that is not authentic.
+    Forged,
+    /// A sealed datagram that was there already, or is too old to know.
+    Replayed,
 }
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::Malformed,
         Self::BadCrc,
         Self::BadSource,
@@ -62,6 +68,9 @@ impl DropReason {
         Self::Unhandled,
         Self::Unauthorized,
         Self::RateLimited,
+        Self::Unsealed,
+        Self::Forged,
+        Self::Replayed,
     ];
 
     /// A word for it, as metrics use it.
@@ -85,6 +94,9 @@ impl DropReason {
             Self::Unhandled => "unhandled",
             Self::Unauthorized => "unauthorized",
             Self::RateLimited => "rate_limited",
+            Self::Unsealed => "unsealed",
+            Self::Forged => "forged",
+            Self::Replayed => "replayed",
         }
     }
 }
@@ -125,6 +137,8 @@ pub struct EndpointStats {
     pub sessions_closed: u64,
     /// Clients that were judged and got no session.
     pub sessions_refused: u64,
+    /// Sealed sessions whose peer was found at another address.
+    pub sessions_moved: u64,
     /// Sets of fragments that were completed.
     pub sets_completed: u64,
     /// Sets of fragments that were given up: too old, or evicted.

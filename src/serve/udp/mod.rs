@@ -25,7 +25,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use worker::{Work, spawn_workers};
 
-/// A server for frames in datagrams. They are not encrypted.
+/// A server for frames in datagrams. They are not encrypted, but for those of
+/// [sealed sessions](crate::net::udp::SealedSessions).
 ///
 /// Use it in one of two ways: [`run`](Self::run) or [`spawn`](Self::spawn) with a handler, or
 /// [`recv`](Self::recv) and [`send`](Self::send) in a loop of your own.
@@ -104,7 +105,7 @@ impl VstpUdpServer {
     }
 
     /// Who is at the other end of the session with this address, at a server with an
-    /// [authenticator](UdpConfig::authenticator).
+    /// [authenticator](UdpConfig::authenticator), or in a sealed session whose TLS server has one.
     #[must_use]
     pub fn identity(&self, of: SocketAddr) -> Option<Arc<Identity>> {
         self.driver().identity(of)

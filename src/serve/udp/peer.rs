@@ -43,7 +43,16 @@ impl UdpPeer {
         self.session
     }
 
-    /// Who the client is, at a server with an [authenticator](crate::net::udp::UdpConfig::authenticator).
+    /// Whether its session is one of [sealed datagrams](crate::net::udp::SealedSessions), and still open: then
+    /// [`session_id`](Self::session_id) is the number of its TLS session too.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        let is_it = |id| self.driver.is_sealed(self.addr, id);
+        self.session.is_some_and(is_it)
+    }
+
+    /// Who the client is, at a server with an [authenticator](crate::net::udp::UdpConfig::authenticator), or
+    /// in a sealed session whose TLS server has one.
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_deref()

@@ -7,6 +7,8 @@ mod certificates;
 mod dev;
 mod handshake;
 mod records;
+#[cfg(feature = "ring")]
+mod sealed;
 mod settings;
 
 use super::client::{TlsClientConfig, TlsClientConfigBuilder};

@@ -1,15 +1,30 @@
 //! What is remembered while sessions are being opened, on either side.
 
+use super::super::seal::Sealing;
 use crate::proto::keys::Features;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// A session that this side is opening.
 #[derive(Debug)]
 pub(super) struct Connecting {
     pub(super) cookie: Option<(Vec<u8>, Instant)>,
+    /// Its keys, when it will be sealed: then it needs no cookie.
+    pub(super) sealing: Option<Box<Sealing>>,
     pub(super) wait: Duration,
     pub(super) next_at: Instant,
     pub(super) give_up_at: Option<Instant>,
+}
+
+/// Whose the sealed datagrams with one id are.
+#[derive(Debug)]
+pub(super) enum Owner {
+    /// Of a session that a client may open here.
+    Offered(Box<Sealing>),
+    /// Of a session that this side is opening with a server.
+    Connecting(SocketAddr),
+    /// Of the session with this peer.
+    Session(usize),
 }
 
 /// Cookies handed out in the current second.

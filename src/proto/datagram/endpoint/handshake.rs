@@ -13,9 +13,11 @@ use super::super::emit::{self, Control};
 use super::super::fields::Fields;
 use super::super::parts::{Event, Failure, SendError};
 use super::super::peer::{Link, Peer};
+use super::super::proof::Proof;
+use super::super::seal::{OVERHEAD, Sealing};
 use super::super::stats::DropReason;
 use super::Endpoint;
-use super::connecting::{Connecting, CookieRate, Hello};
+use super::connecting::{Connecting, CookieRate, Hello, Owner};
 use crate::proto::code::ErrorCode;
 use crate::proto::keys::{self, Features};
 use crate::proto::network::Network;
@@ -34,7 +36,20 @@ impl Endpoint {
     /// # Errors
     /// `Connected`: there is one with this address, or one is being opened.
     pub fn connect(&mut self, now: Instant, to: SocketAddr) -> Result<(), SendError> {
+        if self.config.sealed_only {
+            return Err(SendError::NotSealed);
+        }
         let now = self.clamp(now);
+        self.begin_connecting(now, to, None)
+    }
+
+    /// Says the first HELLO, sealed if there are keys.
+    pub(super) fn begin_connecting(
+        &mut self,
+        now: Instant,
+        to: SocketAddr,
+        sealing: Option<Box<Sealing>>,
+    ) -> Result<(), SendError> {
         let is_closing = |index: &usize| self.peer(*index).is_some_and(Peer::is_closing);
         if let Some(index) = self.sessions.get(&to).copied() {
             if !is_closing(&index) {
@@ -45,8 +60,13 @@ impl Endpoint {
         if self.connecting.contains_key(&to) {
             return Err(SendError::Connected);
         }
+        if let Some(sealing) = &sealing {
+            let id = sealing.receive_id();
+            self.sealed.insert(id, Owner::Connecting(to));
+        }
         let connecting = Connecting {
             cookie: None,
+            sealing,
             wait: HELLO_WAIT,
             next_at: now,
             give_up_at: now.checked_add(self.config.handshake_timeout),
@@ -69,12 +89,24 @@ impl Endpoint {
             connecting.cookie = None;
         }
         let cookie = connecting.cookie.as_ref().map(|(cookie, _)| &cookie[..]);
-        let config = &self.config;
-        let token = config.auth_token.as_ref();
-        let hello = emit::hello(&config.features, config.announced_len(), cookie, token);
+        let (features, announced_len) = (&self.config.features, self.config.announced_len());
+        let hello = match &mut connecting.sealing {
+            None => {
+                let token = self.config.auth_token.as_ref();
+                let form = (Proof::None, HELLO_LEN);
+                Some(emit::hello(features, announced_len, cookie, token, form))
+            }
+            Some(sealing) => {
+                let form = (Proof::Sealed, HELLO_LEN - OVERHEAD);
+                let hello = emit::hello(features, announced_len, None, None, form);
+                let frames = &mut self.stats.frames_sent;
+                frames.note_datagram(&hello, Proof::Sealed.trailer());
+                sealing.seal(&hello)
+            }
+        };
         connecting.next_at = now + connecting.wait;
         connecting.wait = (connecting.wait * 2).min(self.config.max_retry_delay);
-        self.stray.push_back((to, hello));
+        self.stray.extend(hello.map(|hello| (to, hello)));
     }
 
     /// Says HELLO again where it is due, gives up where it is over its time.
@@ -101,7 +133,10 @@ impl Endpoint {
     }
 
     pub(super) fn connect_failed(&mut self, peer: SocketAddr, failure: Failure) {
-        if self.connecting.remove(&peer).is_some() {
+        if let Some(connecting) = self.connecting.remove(&peer) {
+            if let Some(sealing) = connecting.sealing {
+                self.sealed.remove(&sealing.receive_id());
+            }
             self.events
                 .push_back(Event::ConnectFailed { peer, failure });
         }
@@ -160,7 +195,7 @@ impl Endpoint {
         let id = id.ok_or(DropReason::Invalid)?;
         let features = self.config.features.intersection(&theirs);
         let link = Link {
-            sid,
+            proof: Proof::Sid(sid),
             id,
             bundle: features.contains("bundle"),
             features: features.clone(),
@@ -177,7 +212,7 @@ impl Endpoint {
         Ok(())
     }
 
-    fn open_session(&mut self, now: Instant, addr: SocketAddr, link: Link) -> usize {
+    pub(super) fn open_session(&mut self, now: Instant, addr: SocketAddr, link: Link) -> usize {
         let peer = Peer::new(addr, Some(link), &self.config, now);
         let index = self.add_peer(peer);
         self.sessions.insert(addr, index);
@@ -261,14 +296,14 @@ impl Endpoint {
             return None;
         }
         let link = Link {
-            sid: self.secret.bytes(),
+            proof: Proof::Sid(self.secret.bytes()),
             id: u128::from_be_bytes(self.secret.bytes()),
             bundle: hello.features.contains("bundle"),
             features: hello.features.clone(),
             max_frame_len: hello.max_frame_len,
             cookie_made: Some(hello.made),
         };
-        *self.per_ip.entry(Network::from(from.ip())).or_default() += 1;
+        self.count_session(from.ip());
         let (session, features) = (link.id, link.features.clone());
         let index = self.open_session(now, from, link);
         self.welcome(index);
@@ -285,7 +320,7 @@ impl Endpoint {
     /// Server: refuses a HELLO with a valid cookie.
     pub(super) fn turn_away(&mut self, from: SocketAddr, cookie: &[u8], code: ErrorCode) {
         let mut refusal = Vec::new();
-        Control::new(FrameType::Err, None).write(&mut refusal, |writer| {
+        Control::new(FrameType::Err, Proof::None).write(&mut refusal, |writer| {
             writer.header(keys::CODE, code.as_str().as_bytes());
             writer.header(keys::COOKIE, cookie);
         });
@@ -310,13 +345,13 @@ impl Endpoint {
         self.cookies.count += 1;
         let cookie = self.secret.cookie(from, uptime);
         let mut welcome = Vec::new();
-        Control::new(FrameType::Welcome, None)
+        Control::new(FrameType::Welcome, Proof::None)
             .write(&mut welcome, |writer| writer.header(keys::COOKIE, &cookie));
         let answered = self.answer_stray(from, welcome);
         answered.then_some(()).ok_or(DropReason::Hello)
     }
 
-    fn has_place(&self, ip: IpAddr) -> bool {
+    pub(super) fn has_place(&self, ip: IpAddr) -> bool {
         let of_ip = self.per_ip.get(&Network::from(ip)).copied().unwrap_or(0);
         self.sessions.len() < self.config.max_sessions && of_ip < self.config.max_sessions_per_ip
     }
@@ -331,7 +366,7 @@ impl Endpoint {
         };
         let mut welcome = Vec::new();
         let (id, features) = (link.id.to_string(), link.features.to_string());
-        Control::new(FrameType::Welcome, Some(&link.sid)).write(&mut welcome, |writer| {
+        Control::new(FrameType::Welcome, link.proof).write(&mut welcome, |writer| {
             writer.header(keys::SESSION_ID, id.as_bytes());
             writer.header(keys::FEATURES, features.as_bytes());
             writer.number(keys::MAX_FRAME_SIZE, max_frame_len);
@@ -340,23 +375,34 @@ impl Endpoint {
         self.mark_active(index);
     }
 
+    /// Sessions that clients opened are counted by network.
+    pub(super) fn count_session(&mut self, ip: IpAddr) {
+        *self.per_ip.entry(Network::from(ip)).or_default() += 1;
+    }
+
+    pub(super) fn uncount_session(&mut self, ip: IpAddr) {
+        let key = Network::from(ip);
+        if let Some(count) = self.per_ip.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_ip.remove(&key);
+            }
+        }
+    }
+
     /// Ends a session here: everything that waits for it is given up.
     pub(super) fn end_session(&mut self, index: usize, by: Failure) {
         let Some(peer) = self.peer(index) else {
             return;
         };
         let addr = peer.addr;
-        let was_theirs = peer.link.as_ref().is_some_and(|l| l.cookie_made.is_some());
-        if was_theirs {
-            let key = Network::from(addr.ip());
-            if let Some(count) = self.per_ip.get_mut(&key) {
-                *count -= 1;
-                if *count == 0 {
-                    self.per_ip.remove(&key);
-                }
-            }
+        let had_cookie = peer.link.as_ref().is_some_and(|l| l.cookie_made.is_some());
+        let was_offered = peer.sealed.as_ref().is_some_and(|s| s.path.may_move);
+        if had_cookie || was_offered {
+            self.uncount_session(addr.ip());
         }
         self.sessions.remove(&addr);
+        self.forget_seal(index);
         self.recent = None;
         self.remove_peer(index, by);
         self.stats.sessions_closed += 1;

@@ -141,8 +141,8 @@ impl Endpoint {
         let is_due = |told: Instant| now.saturating_duration_since(told) >= RATE_REPORT;
         if let (Some(request), true) = (request, is_final && peer.rate_told.is_none_or(is_due)) {
             peer.rate_told = Some(now);
-            let (sid, mut report) = (peer.sid(), Vec::new());
-            Control::new(FrameType::Err, sid.as_ref()).write(&mut report, |writer| {
+            let (proof, mut report) = (peer.proof(), Vec::new());
+            Control::new(FrameType::Err, proof).write(&mut report, |writer| {
                 writer.header(keys::CODE, ErrorCode::RateLimited.as_str().as_bytes());
                 writer.header(keys::CORRELATION_ID, request);
             });

@@ -10,13 +10,16 @@
 //! ```
 
 mod connecting;
+mod drive;
 mod handshake;
 mod judging;
 #[cfg(test)]
 mod judging_tests;
+mod moving;
 mod path;
 mod permitted;
 mod receive;
+mod sealed;
 mod strangers;
 #[cfg(test)]
 mod tests;
@@ -27,19 +30,20 @@ mod trace_tests;
 use super::config::{AnswerLimit, EndpointConfig};
 use super::emit::Envelope;
 use super::fragment::{Cut, Inner};
-use super::parts::{Event, Failure, Progress, SendError, Token, Transmit};
-use super::peer::{Link, Peer, Shared};
+use super::parts::{Event, Failure, Progress, SendError, Token};
+use super::peer::{Link, Peer};
+use super::proof::Proof;
 use super::reassembly::Totals;
 use super::reliable::{Message, Outgoing, Set};
+use super::seal::{OVERHEAD, SealId};
 use super::secret::Secret;
 use super::stats::EndpointStats;
 use super::trace::TraceLog;
-use super::traced::Traced;
 use crate::proto::keys::Features;
 use crate::proto::network::Network;
 use crate::proto::rate::RateTable;
 use crate::wire::{Frame, FrameRef, FrameType, Limits};
-use connecting::{Connecting, CookieRate, Judged};
+use connecting::{Connecting, CookieRate, Judged, Owner};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -58,6 +62,12 @@ pub struct Endpoint {
     sessions: HashMap<SocketAddr, usize>,
     /// The session that was looked for last: traffic comes in runs.
     recent: Option<(SocketAddr, usize)>,
+    /// Where sealed sessions were before they moved: what is sent there goes to where they are.
+    former: HashMap<SocketAddr, usize>,
+    /// Whose a sealed datagram is.
+    sealed: HashMap<SealId, Owner>,
+    /// Where sealed datagrams are opened.
+    opened: Vec<u8>,
     strangers: HashMap<SocketAddr, usize>,
     /// Strangers in the order in which they came, some of whom are gone.
     stranger_order: VecDeque<(usize, SocketAddr)>,
@@ -105,6 +115,9 @@ impl Endpoint {
             free: Vec::new(),
             sessions: HashMap::new(),
             recent: None,
+            former: HashMap::new(),
+            sealed: HashMap::new(),
+            opened: Vec::new(),
             strangers: HashMap::new(),
             stranger_order: VecDeque::new(),
             connecting: BTreeMap::new(),
@@ -243,8 +256,7 @@ impl Endpoint {
         self.check(index, frame)?;
         let len = envelope.message_len(frame, &limits)?;
         let limit = self.config.answer_limit;
-        let max_len = self.config.max_datagram_len;
-        if len <= max_len {
+        if len <= self.max_datagram_len(index) {
             let Some(peer) = self.peer_mut(index) else {
                 return Ok(());
             };
@@ -274,8 +286,8 @@ impl Endpoint {
         let (mut inner, cut) = self.cut(frame, frame.payload.to_vec(), envelope, limits)?;
         let number = self.next_frag_id;
         let limit = self.config.answer_limit;
-        let sid = envelope.sid.as_ref();
-        let len_of = |place| super::emit::fragment_len(&inner, &cut, (number, place), sid);
+        let proof = envelope.proof;
+        let len_of = |place| super::emit::fragment_len(&inner, &cut, (number, place), &proof);
         let len = (0..cut.total).map(len_of).sum();
         let Some(peer) = self.peer_mut(index) else {
             return Ok(());
@@ -285,7 +297,8 @@ impl Endpoint {
         }
         for place in 0..cut.total {
             let mut datagram = Vec::new();
-            super::emit::fragment(&mut inner, &cut, (number, place), false, sid, &mut datagram);
+            let number = (number, place);
+            super::emit::fragment(&mut inner, &cut, number, false, &proof, &mut datagram);
             peer.push(datagram);
         }
         self.next_frag_id += 1;
@@ -313,11 +326,11 @@ impl Endpoint {
         self.check(index, frame.as_ref())?;
         let len = envelope.message_len(frame.as_ref(), &limits)?;
         let msg_id = envelope.msg_id;
-        let is_stranger = envelope.sid.is_none();
+        let is_stranger = !envelope.proof.is_session();
         if is_stranger && self.config.answer_limit == AnswerLimit::SessionsOnly {
             return Err(SendError::AnswerLimit);
         }
-        let outgoing = if len <= self.config.max_datagram_len {
+        let outgoing = if len <= self.max_datagram_len(index) {
             Outgoing::Message(Message::new(frame, self.config.use_crc, len))
         } else {
             let head = FrameRef {
@@ -363,27 +376,39 @@ impl Endpoint {
         envelope: &Envelope,
         limits: &Limits,
     ) -> Result<(Vec<u8>, Cut), SendError> {
-        let limit = self.config.max_datagram_len;
+        let sealed = if envelope.proof == Proof::Sealed {
+            OVERHEAD
+        } else {
+            0
+        };
+        let limit = self.config.max_datagram_len - sealed;
         let mut head = Vec::new();
         envelope.inner_head(frame, limits, &mut head)?;
         let size = head.len() + frame.payload.len() + 4;
         if !self.config.allow_frag {
             return Err(SendError::FragmentsOff { size, limit });
         }
-        let sid_len = envelope.sid.map_or(0, |sid| sid.len());
-        let cut = Cut::new(size, self.next_frag_id, limit, sid_len);
+        let cut = Cut::new(size, self.next_frag_id, limit, &envelope.proof);
         Ok((head, cut.ok_or(SendError::TooManyFragments { size })?))
     }
 
     fn peer_for(&mut self, now: Instant, to: SocketAddr) -> Result<usize, SendError> {
-        match self.session_with(to) {
+        match self.session_with(to).or(self.former.get(&to).copied()) {
             // Not without a session instead: whoever opened one relies on what it gives.
             Some(index) if self.peer(index).is_some_and(Peer::is_closing) => {
                 Err(SendError::Closing)
             }
             Some(index) => Ok(index),
+            None if self.config.sealed_only => Err(SendError::NotSealed),
             None => Ok(self.stranger(now, to)),
         }
+    }
+
+    /// Bytes of a plain datagram to this peer at the most.
+    fn max_datagram_len(&self, index: usize) -> usize {
+        let max = self.config.max_datagram_len;
+        let peer = self.peer(index);
+        peer.map_or(max, |peer| peer.max_datagram_len(&self.config))
     }
 
     fn envelope(&self, index: usize, wants_ack: bool) -> (Envelope, Limits) {
@@ -398,7 +423,7 @@ impl Endpoint {
             msg_id: self.next_msg_id,
             wants_ack,
             use_crc: self.config.use_crc,
-            sid: link.map(|link| link.sid),
+            proof: link.map_or(Proof::None, |link| link.proof),
         };
         (envelope, limits)
     }
@@ -421,14 +446,21 @@ impl Endpoint {
     /// The smoothed round-trip time to an address, once something was acknowledged.
     #[must_use]
     pub fn round_trip_time(&self, with: SocketAddr) -> Option<Duration> {
-        let index = self.sessions.get(&with).or(self.strangers.get(&with))?;
-        self.peer(*index)?.sends()?.smoothed_rtt()
+        let index = self.session_at(with);
+        let index = index.or(self.strangers.get(&with).copied())?;
+        self.peer(index)?.sends()?.smoothed_rtt()
+    }
+
+    /// The session of an address, also of one that it has moved away from.
+    fn session_at(&self, addr: SocketAddr) -> Option<usize> {
+        let here = self.sessions.get(&addr);
+        here.or_else(|| self.former.get(&addr)).copied()
     }
 
     /// The number and the features of the session with an address.
     #[must_use]
     pub fn session(&self, with: SocketAddr) -> Option<(u128, &Features)> {
-        let link: &Link = self.peer(*self.sessions.get(&with)?)?.link.as_ref()?;
+        let link: &Link = self.peer(self.session_at(with)?)?.link.as_ref()?;
         Some((link.id, &link.features))
     }
 
@@ -445,7 +477,7 @@ impl Endpoint {
     pub fn close(&mut self, now: Instant, with: SocketAddr) {
         let now = self.clamp(now);
         self.connect_failed(with, Failure::Local);
-        if let Some(&index) = self.sessions.get(&with) {
+        if let Some(index) = self.session_at(with) {
             if let Some(peer) = self.peer_mut(index).filter(|peer| !peer.is_closing()) {
                 peer.close(now);
             }
@@ -477,76 +509,5 @@ impl Endpoint {
     #[must_use]
     pub const fn config(&self) -> &EndpointConfig {
         &self.config
-    }
-
-    // What the shell drives.
-
-    /// What happened, for each once; call it until `None`.
-    pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
-    }
-
-    /// Appends what happened since the last call to `into`, and says how many events were dropped because they
-    /// were not taken in time; nothing unless
-    /// [`max_trace_count`](super::EndpointConfig::max_trace_count) is set.
-    pub fn take_trace(&mut self, into: &mut Vec<Traced>) -> u64 {
-        self.trace.take(into)
-    }
-
-    /// Fills `out` with up to `max_segments` datagrams for one destination; call it until `None`.
-    ///
-    /// All have the same length, the last may be shorter: the form that segmentation offload takes.
-    pub fn poll_transmit(
-        &mut self,
-        now: Instant,
-        max_segments: usize,
-        out: &mut Vec<u8>,
-    ) -> Option<Transmit> {
-        let now = self.clamp(now);
-        out.clear();
-        if let Some((to, datagram)) = self.stray.pop_front() {
-            out.extend_from_slice(&datagram);
-            self.stats.datagrams_sent += 1;
-            self.stats.bytes_sent += datagram.len() as u64;
-            let frames = &mut self.stats.frames_sent;
-            frames.note_datagram(&datagram, crate::wire::Trailer::Always);
-            self.trace.note_sent(now, to, &datagram);
-            return Some(Transmit {
-                to,
-                segment_len: datagram.len(),
-            });
-        }
-        while let Some(&index) = self.active.front() {
-            let mut shared = Shared {
-                config: &self.config,
-                totals: &mut self.totals,
-                stats: &mut self.stats,
-            };
-            if let Some(peer) = self.peers.get_mut(index).and_then(Option::as_deref_mut) {
-                let to = peer.addr;
-                let polled = peer.poll_transmit(now, max_segments, out, &mut shared);
-                peer.hand_over_trace(&mut self.trace);
-                if let Some((segment_len, true)) = polled {
-                    // The next call is another peer's turn.
-                    self.active.rotate_left(1);
-                    return Some(Transmit { to, segment_len });
-                }
-                peer.is_active = false;
-                if let Some((segment_len, false)) = polled {
-                    self.active.pop_front();
-                    self.schedule(now, index);
-                    return Some(Transmit { to, segment_len });
-                }
-            }
-            self.active.pop_front();
-            self.schedule(now, index);
-        }
-        None
-    }
-
-    /// Whether [`Self::poll_transmit`] has nothing more.
-    #[must_use]
-    pub fn is_drained(&self) -> bool {
-        self.stray.is_empty() && self.active.is_empty()
     }
 }

@@ -15,8 +15,11 @@ impl Endpoint {
         let indexes = [session, self.strangers.get(&to).copied()];
         let mut count = 0;
         for index in indexes.into_iter().flatten() {
+            let added = self.peer(index).map_or(0, Peer::sealed_overhead);
             if let Some(sends) = self.peer_mut(index).and_then(Peer::sends_mut) {
-                count += sends.fail_longer(len, Failure::TooLarge { len });
+                // What is compared are plain datagrams.
+                let plain_len = len.saturating_sub(added);
+                count += sends.fail_longer(plain_len, Failure::TooLarge { len });
             }
             self.collect(index);
             // What waited for them can go on.

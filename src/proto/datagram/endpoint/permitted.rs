@@ -12,7 +12,7 @@ impl Endpoint {
     /// The limits of frames to an address: this side's, and what its session said.
     #[must_use]
     pub fn limits_to(&self, with: SocketAddr) -> Limits {
-        let index = self.sessions.get(&with).copied();
+        let index = self.session_at(with);
         self.envelope(index.unwrap_or(usize::MAX), false).1
     }
 

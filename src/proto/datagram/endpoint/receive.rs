@@ -1,10 +1,12 @@
 //! A datagram arrives: whose it is, and what its frames do (spec 4.1, 4.11).
 
 use super::super::config::{MAX_BUNDLED_COUNT, MAX_DATAGRAM_LEN, MAX_STRAY_COUNT};
-use super::super::emit::{Control, Sid};
+use super::super::emit::Control;
 use super::super::fields::{Fields, FragmentFields};
 use super::super::parts::{Event, Failure};
 use super::super::peer::{Peer, Shared};
+use super::super::proof::{Proof, Sid};
+use super::super::seal;
 use super::super::stats::DropReason;
 use super::Endpoint;
 use crate::proto::code::ErrorCode;
@@ -25,13 +27,7 @@ impl Endpoint {
     ///
     /// `room`: the application's queue takes [`MAX_BUNDLED_COUNT`] more messages, which is what one
     /// datagram brings at the most. Without room nothing is delivered, and so nothing is acknowledged.
-    pub fn handle_datagram(
-        &mut self,
-        now: Instant,
-        from: SocketAddr,
-        datagram: &[u8],
-        mut room: bool,
-    ) {
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8], room: bool) {
         let now = self.clamp(now);
         self.stats.datagrams_received += 1;
         self.stats.bytes_received += datagram.len() as u64;
@@ -39,15 +35,35 @@ impl Endpoint {
             self.stats.drop(DropReason::BadSource);
             return;
         }
+        if seal::is_sealed(datagram) {
+            if let Err(reason) = self.handle_sealed(now, from, datagram, room) {
+                self.stats.drop(reason);
+            }
+        } else if self.takes_only_sealed(from) {
+            self.stats.drop(DropReason::Unsealed);
+        } else {
+            self.handle_frames(now, (from, None), datagram, room);
+        }
+    }
+
+    /// The frames of a plain datagram, or of one that was sealed in the session of this peer.
+    pub(super) fn handle_frames(
+        &mut self,
+        now: Instant,
+        (from, sealed): (SocketAddr, Option<usize>),
+        datagram: &[u8],
+        mut room: bool,
+    ) {
         let limits = Limits {
             max_frame_len: MAX_DATAGRAM_LEN,
             ..Limits::default()
         };
+        let trailer = sealed.map_or(Trailer::Always, |_| Proof::Sealed.trailer());
         let mut rest = datagram;
         let mut first = true;
         let queued = self.events.len();
         loop {
-            let (frame, used) = match decode(rest, Trailer::Always, &limits) {
+            let (frame, used) = match decode(rest, trailer, &limits) {
                 Ok(Decoded::Frame(frame, used)) => (frame, used),
                 Ok(Decoded::Incomplete { .. }) => {
                     self.stats.drop(DropReason::Malformed);
@@ -73,13 +89,14 @@ impl Endpoint {
             self.trace
                 .note_received(now, from, (frame.typ, used), &fields);
             let is_single = first && used == rest.len();
-            if !is_single && !self.may_bundle(from, fields.sid) {
+            if !is_single && !self.may_bundle(from, sealed, fields.sid) {
                 self.stats.drop(DropReason::Malformed);
                 return;
             }
-            let crc = trailer(&rest[..used]);
+            let crc = checksum(&rest[..used]);
             let input = Input {
                 from,
+                sealed,
                 frame,
                 fields,
                 crc,
@@ -97,17 +114,28 @@ impl Endpoint {
         }
     }
 
+    /// The peer in whose session a frame proves to be.
+    fn peer_in_session(
+        &mut self,
+        from: SocketAddr,
+        sealed: Option<usize>,
+        sid: Option<Sid>,
+    ) -> Option<&Peer> {
+        let proof = sealed.map_or(sid.map(Proof::Sid), |_| Some(Proof::Sealed));
+        let index = sealed.or_else(|| self.session_with(from))?;
+        self.peer(index).filter(|peer| proof == Some(peer.proof()))
+    }
+
     /// Several frames in a datagram come only in a session that agreed to it.
-    fn may_bundle(&mut self, from: SocketAddr, sid: Option<Sid>) -> bool {
-        let peer = self.session_with(from).and_then(|index| self.peer(index));
-        let link = peer.and_then(|peer| peer.link.as_ref());
-        link.is_some_and(|link| link.bundle && Some(link.sid) == sid)
+    fn may_bundle(&mut self, from: SocketAddr, sealed: Option<usize>, sid: Option<Sid>) -> bool {
+        let peer = self.peer_in_session(from, sealed, sid);
+        peer.is_some_and(|peer| peer.link.as_ref().is_some_and(|link| link.bundle))
     }
 
     /// Compressed payloads, too.
-    fn may_inflate(&mut self, from: SocketAddr, sid: Option<Sid>) -> bool {
-        let peer = self.session_with(from).and_then(|index| self.peer(index));
-        peer.is_some_and(|peer| peer.has_gzip() && peer.sid() == sid)
+    fn may_inflate(&mut self, from: SocketAddr, sealed: Option<usize>, sid: Option<Sid>) -> bool {
+        let peer = self.peer_in_session(from, sealed, sid);
+        peer.is_some_and(Peer::has_gzip)
     }
 
     fn handle_frame(
@@ -127,7 +155,7 @@ impl Endpoint {
             // spec 5: a fragment is not compressed, the frame in it may be.
             typ if typ.is_message()
                 && frame.flags.contains(Flags::COMP)
-                && self.may_inflate(*from, fields.sid) =>
+                && self.may_inflate(*from, input.sealed, fields.sid) =>
             {
                 Flags::COMP | Flags::CRC | Flags::REQ_ACK
             }
@@ -136,6 +164,9 @@ impl Endpoint {
         };
         if !flags.contains(frame.flags) {
             return Err(DropReason::Invalid);
+        }
+        if let Some(index) = input.sealed {
+            return self.in_sealed_session(now, index, input, room);
         }
         match frame.typ {
             FrameType::Hello => return self.on_hello(now, *from, *frame, fields, input.len),
@@ -158,9 +189,24 @@ impl Endpoint {
         let Some(index) = self.session_with(input.from) else {
             return Err(DropReason::UnknownSession);
         };
+        let is_its = |peer: &Peer| peer.proof() == Proof::Sid(sid);
+        if !self.peer(index).is_some_and(is_its) {
+            return Err(DropReason::UnknownSession);
+        }
+        self.for_session(now, index, input, room)
+    }
+
+    /// A frame that has proved to be of this session.
+    pub(super) fn for_session(
+        &mut self,
+        now: Instant,
+        index: usize,
+        input: &Input<'_>,
+        room: bool,
+    ) -> Result<(), DropReason> {
         let (config, peers) = (&self.config, &mut self.peers);
         let peer = peers.get_mut(index).and_then(Option::as_deref_mut);
-        let Some(peer) = peer.filter(|peer| peer.sid() == Some(sid)) else {
+        let Some(peer) = peer else {
             return Err(DropReason::UnknownSession);
         };
         peer.heard(now, input.len, config);
@@ -176,7 +222,7 @@ impl Endpoint {
                 if is_closing {
                     self.end_session(index, Failure::Local);
                 } else {
-                    self.answer_bye(input.from, sid);
+                    self.answer_bye(index);
                     self.end_session(index, Failure::PeerBye(code));
                 }
                 Ok(())
@@ -192,16 +238,24 @@ impl Endpoint {
     }
 
     /// The session is gone with this, so the answer does not go through its peer.
-    fn answer_bye(&mut self, to: SocketAddr, sid: Sid) {
-        let mut bye = Vec::new();
-        Control::new(FrameType::Bye, Some(&sid)).write(&mut bye, |_| ());
-        self.answer_stray(to, bye);
+    fn answer_bye(&mut self, index: usize) {
+        let Some(peer) = self.peer(index) else {
+            return;
+        };
+        let (to, mut bye) = (peer.addr, Vec::new());
+        Control::new(FrameType::Bye, peer.proof()).write(&mut bye, |_| ());
+        self.push_aside(index, to, bye);
     }
 
-    /// Queues an answer to somebody of whom nothing is remembered; not when too many wait already,
-    /// because they come faster than they can leave.
+    /// Whether an answer may be queued to somebody of whom nothing is remembered; not when too many wait
+    /// already, because they come faster than they can leave.
+    pub(super) fn has_stray_room(&self) -> bool {
+        self.stray.len() < MAX_STRAY_COUNT
+    }
+
+    /// Queues such an answer, if it may be.
     pub(super) fn answer_stray(&mut self, to: SocketAddr, datagram: Vec<u8>) -> bool {
-        let has_room = self.stray.len() < MAX_STRAY_COUNT;
+        let has_room = self.has_stray_room();
         if has_room {
             self.stray.push_back((to, datagram));
         }
@@ -225,7 +279,7 @@ impl Endpoint {
                 let mut pong = Vec::new();
                 let control = Control {
                     typ: FrameType::Pong,
-                    sid: None,
+                    proof: Proof::None,
                     payload: frame.payload,
                 };
                 control.write(&mut pong, |_| ());
@@ -318,7 +372,7 @@ impl Endpoint {
             self.deliver(index, answer);
             return Ok(());
         }
-        if input.fields.sid.is_none() {
+        if input.fields.sid.is_none() && input.sealed.is_none() {
             return Err(DropReason::Unexpected);
         }
         let code = frame.headers.get(keys::CODE).unwrap_or_default();
@@ -440,15 +494,17 @@ impl Endpoint {
 /// A frame, with where it came from.
 pub(super) struct Input<'a> {
     pub(super) from: SocketAddr,
+    /// The peer in whose session it came, when its datagram was sealed.
+    sealed: Option<usize>,
     pub(super) frame: FrameRef<'a>,
-    fields: Fields<'a>,
+    pub(super) fields: Fields<'a>,
     crc: u32,
     /// Bytes of the frame.
     pub(super) len: usize,
 }
 
-/// The checksum that a frame carries.
-fn trailer(frame: &[u8]) -> u32 {
+/// The checksum that a frame carries; in a session nobody asks for it.
+fn checksum(frame: &[u8]) -> u32 {
     frame
         .last_chunk::<4>()
         .map_or(0, |bytes| u32::from_be_bytes(*bytes))

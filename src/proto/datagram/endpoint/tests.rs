@@ -393,8 +393,11 @@ fn g4_comp_needs_the_feature_and_stands_in_messages_only() {
         let (now, [server, _]) = (pair.now, pair.addrs);
         pair.ends[1].connect(now, server).expect("the first");
         pair.run(5 * MS);
-        let sid = pair.ends[1].peers.iter().flatten().find_map(|p| p.sid());
-        let sid = sid.expect("a session");
+        let mut proofs = pair.ends[1].peers.iter().flatten().map(|p| p.proof());
+        let Some(Proof::Sid(sid)) = proofs.find(Proof::is_session) else {
+            panic!("no session");
+        };
+        drop(proofs);
         let comp = |len: usize| Frame::data(payload(len)).with_flag(Flags::COMP);
         for len in [100, 5000] {
             let sent = pair.ends[1].send(now, server, comp(len).as_ref());
@@ -605,8 +608,10 @@ fn a_bundle_of_messages_is_taken_as_a_whole() {
     pair.connect();
     let from = pair.addrs[1];
     let index = pair.ends[0].sessions[&from];
-    let sid = pair.ends[0].peer(index).and_then(Peer::sid);
-    let sid = sid.expect("there is a session");
+    let proof = pair.ends[0].peer(index).map(Peer::proof);
+    let Some(Proof::Sid(sid)) = proof else {
+        panic!("there is a plain session: {proof:?}")
+    };
     let message = |number: usize| {
         let frame = Frame::data(number.to_string());
         encoded(

@@ -64,7 +64,10 @@ impl Endpoint {
             self.collect(index);
             self.note_reassembly(index);
             match fate {
-                Fate::Stays => self.mark_active(index),
+                Fate::Stays => {
+                    self.send_challenge(now, index);
+                    self.mark_active(index);
+                }
                 Fate::Ended(by) => self.end_session(index, by),
                 Fate::Forgotten => {
                     self.strangers.remove(&addr);

@@ -9,12 +9,14 @@ use super::config::{
     AnswerLimit, EndpointConfig, MAX_FRAGMENT_COUNT, MAX_SETS_PER_SESSION, MAX_SETS_PER_STRANGER,
     MAX_STRANGER_FRAGMENT_COUNT, SET_LIFE, STRANGER_LIFE,
 };
-use super::emit::{Control, Sid};
+use super::emit::Control;
 use super::fields::Fields;
 use super::parts::Failure;
+use super::proof::Proof;
 use super::reassembly::Reassembly;
 use super::received::Received;
 use super::reliable::Reliable;
+use super::seal::OVERHEAD;
 use super::stats::DropReason;
 use super::trace::{Trace, TraceLog};
 use crate::proto::budget::Budget;
@@ -28,9 +30,11 @@ use std::time::{Duration, Instant};
 
 mod messages;
 mod parts;
+mod path;
 mod sending;
 
-pub(crate) use parts::{Fate, Link, Shared};
+pub(crate) use parts::{Fate, Link, Sealed, Shared};
+pub(crate) use path::Path;
 
 /// Memory that a peer keeps for its next datagram at the most (bytes): one of the usual size.
 const MAX_SPARE_LEN: usize = 2048;
@@ -52,6 +56,8 @@ pub(crate) struct Peer {
     pub addr: SocketAddr,
     /// Its session; a stranger has none.
     pub link: Option<Link>,
+    /// Its keys and its path, when the session is sealed.
+    pub sealed: Option<Box<Sealed>>,
     reliable: Option<Box<Reliable>>,
     received: Received,
     reassembly: Reassembly,
@@ -114,6 +120,7 @@ impl Peer {
                 .then(|| now.checked_add(config.ping_interval))
                 .flatten(),
             link,
+            sealed: None,
             reliable: None,
             received,
             reassembly: Reassembly::new(bounds, (life, is_session), config.max_frame_len),
@@ -136,8 +143,8 @@ impl Peer {
 
     /// The session's proof.
     #[must_use]
-    pub(crate) fn sid(&self) -> Option<Sid> {
-        self.link.as_ref().map(|link| link.sid)
+    pub(crate) fn proof(&self) -> Proof {
+        self.link.as_ref().map_or(Proof::None, |link| link.proof)
     }
 
     /// Whether both sides have the feature `gzip`.
@@ -154,9 +161,9 @@ impl Peer {
         jitter: impl FnOnce() -> u64,
         now: Instant,
     ) -> &mut Reliable {
-        let sid = self.sid();
+        let proof = self.proof();
         self.reliable
-            .get_or_insert_with(|| Box::new(Reliable::new(config, sid, jitter(), now)))
+            .get_or_insert_with(|| Box::new(Reliable::new(config, proof, jitter(), now)))
     }
 
     /// Sends for acknowledgement, if there were any.
@@ -191,6 +198,24 @@ impl Peer {
     #[must_use]
     pub(crate) const fn is_closing(&self) -> bool {
         self.closing.is_some()
+    }
+
+    /// Bytes of a plain datagram to it at the most.
+    #[must_use]
+    pub(crate) fn max_datagram_len(&self, config: &EndpointConfig) -> usize {
+        config.max_datagram_len - self.sealed_overhead()
+    }
+
+    /// What sealing adds to its datagrams (bytes).
+    #[must_use]
+    pub(crate) fn sealed_overhead(&self) -> usize {
+        self.sealed.as_ref().map_or(0, |_| OVERHEAD)
+    }
+
+    /// Whether its keys may seal no more than goodbye.
+    #[must_use]
+    pub(crate) fn is_spent(&self) -> bool {
+        self.sealed.as_ref().is_some_and(|s| s.sealing.is_spent())
     }
 
     /// An empty buffer for a datagram.
@@ -244,10 +269,9 @@ impl Peer {
     pub(crate) fn on_ping(&mut self, now: Instant, payload: &[u8]) -> Result<(), DropReason> {
         self.control.take(now).map_err(|_| DropReason::Calm)?;
         let mut pong = Vec::new();
-        let sid = self.sid();
         let control = Control {
             typ: FrameType::Pong,
-            sid: sid.as_ref(),
+            proof: self.proof(),
             payload,
         };
         control.write(&mut pong, |_| ());
@@ -302,7 +326,7 @@ impl Peer {
     }
 
     fn say_bye(&mut self, now: Instant) {
-        let sid = self.sid();
+        let proof = self.proof();
         let wait = self.sends().and_then(Reliable::smoothed_rtt);
         let wait = wait.map_or(Duration::from_secs(1), |rtt| {
             (rtt * 2).max(Duration::from_millis(200))
@@ -311,16 +335,15 @@ impl Peer {
             closing.sent += 1;
             closing.next_at = now + wait;
             let mut bye = Vec::new();
-            Control::new(FrameType::Bye, sid.as_ref()).write(&mut bye, |_| ());
+            Control::new(FrameType::Bye, proof).write(&mut bye, |_| ());
             self.outbox.push_back(bye);
         }
     }
 
     /// Queues BYE as an answer to the peer's, or ERR.
     pub(crate) fn push_control(&mut self, typ: FrameType, code: Option<ErrorCode>) {
-        let sid = self.sid();
         let mut out = Vec::new();
-        Control::new(typ, sid.as_ref()).write(&mut out, |writer| {
+        Control::new(typ, self.proof()).write(&mut out, |writer| {
             if let Some(code) = code {
                 writer.header(keys::CODE, code.as_str().as_bytes());
             }
@@ -340,7 +363,9 @@ impl Peer {
             .flatten();
         let bye = self.closing.as_ref().map(|closing| closing.next_at);
         let sends = self.sends().and_then(|sends| sends.deadline(now));
+        let path = self.sealed.as_ref().and_then(|s| s.path.deadline());
         [
+            path,
             self.reassembly.deadline(),
             sends,
             self.silent_at,

@@ -1,10 +1,12 @@
 //! What a peer is made from and what it says, apart from its state.
 
 use super::super::config::EndpointConfig;
-use super::super::emit::Sid;
 use super::super::parts::Failure;
+use super::super::proof::Proof;
 use super::super::reassembly::Totals;
+use super::super::seal::Sealing;
 use super::super::stats::EndpointStats;
+use super::path::Path;
 use crate::proto::keys::Features;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
     /// Proves that a datagram belongs to it.
-    pub sid: Sid,
+    pub proof: Proof,
     /// Its number.
     pub id: u128,
     /// What both can do.
@@ -23,6 +25,15 @@ pub(crate) struct Link {
     pub max_frame_len: u64,
     /// Server: when the cookie that opened it was made.
     pub cookie_made: Option<Duration>,
+}
+
+/// What a sealed session has besides.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    /// Its keys and numbers.
+    pub sealing: Sealing,
+    /// Where the peer is.
+    pub path: Path,
 }
 
 /// What is to be done with a peer.

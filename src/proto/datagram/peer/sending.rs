@@ -22,8 +22,12 @@ impl Peer {
         out: &mut Vec<u8>,
         shared: &mut Shared<'_>,
     ) -> Option<(usize, bool)> {
-        self.flush_acks(shared.config.max_datagram_len);
-        self.flush_progress(now, shared.config.max_datagram_len);
+        if self.sealed.as_ref().is_some_and(|s| !s.path.is_proven) {
+            return None;
+        }
+        let max_len = self.max_datagram_len(shared.config);
+        self.flush_acks(max_len);
+        self.flush_progress(now, max_len);
         if let Some(reliable) = &mut self.reliable {
             reliable.begin(now);
             if let Some(times) = reliable.take_round_trips() {
@@ -37,6 +41,7 @@ impl Peer {
                 self.push_ping(&number);
             }
         }
+        let added = self.sealed_overhead();
         let mut next = self.next_len(now, shared.config);
         let Some(segment_len) = next else {
             self.count(shared);
@@ -44,31 +49,26 @@ impl Peer {
         };
         let mut count = 0;
         while let Some(len) = next {
-            let is_full = count >= max_segments || out.len() + len > MAX_DATAGRAM_LEN;
+            let is_full = count >= max_segments || out.len() + added + len > MAX_DATAGRAM_LEN;
             if len > segment_len || (is_full && count > 0) {
                 break;
             }
-            let before = out.len();
-            match self.outbox.pop_front() {
-                Some(datagram) => {
-                    out.extend_from_slice(&datagram);
-                    self.give_back(datagram);
-                }
-                None => self.write_message(now, out),
+            if !self.write_datagram(now, out, shared) {
+                // The keys are spent, up to the last number. Nothing leaves any more; what is written
+                // counts as lost, and the session ends by its own times.
+                next = None;
+                break;
             }
             count += 1;
             shared.stats.datagrams_sent += 1;
-            shared.stats.bytes_sent += len as u64;
-            let frames = &mut shared.stats.frames_sent;
-            frames.note_datagram(&out[before..], Trailer::Always);
-            self.trace_sent(now, &out[before..], Trailer::Always);
+            shared.stats.bytes_sent += (added + len) as u64;
             next = self.next_len(now, shared.config);
             if len < segment_len {
                 break;
             }
         }
         self.count(shared);
-        Some((segment_len, next.is_some()))
+        (count > 0).then_some((added + segment_len, next.is_some()))
     }
 
     /// Notes the frames of a datagram, behind what made it leave.
@@ -90,12 +90,33 @@ impl Peer {
         }
     }
 
+    /// Appends the next datagram, sealed where the session is; whether that was possible.
+    fn write_datagram(&mut self, now: Instant, out: &mut Vec<u8>, shared: &mut Shared<'_>) -> bool {
+        let begin = out.len();
+        if let Some(sealed) = &self.sealed {
+            sealed.sealing.begin(out);
+        }
+        let plain = out.len();
+        match self.outbox.pop_front() {
+            Some(datagram) => {
+                out.extend_from_slice(&datagram);
+                self.give_back(datagram);
+            }
+            None => self.write_message(now, out),
+        }
+        let frames = &mut shared.stats.frames_sent;
+        let trailer = self.proof().trailer();
+        frames.note_datagram(&out[plain..], trailer);
+        self.trace_sent(now, &out[plain..], trailer);
+        let sealed = self.sealed.as_mut();
+        sealed.is_none_or(|sealed| sealed.sealing.finish(out, begin))
+    }
+
     fn push_ping(&mut self, payload: &[u8]) {
-        let sid = self.sid();
         let mut ping = Vec::new();
         let control = Control {
             typ: FrameType::Ping,
-            sid: sid.as_ref(),
+            proof: self.proof(),
             payload,
         };
         control.write(&mut ping, |_| ());
@@ -136,13 +157,13 @@ impl Peer {
         if self.acks.is_empty() {
             return;
         }
-        let sid = self.sid();
+        let proof = self.proof();
         let bundle = self.link.as_ref().is_some_and(|link| link.bundle);
         let mut datagram = self.take_buffer();
         let mut acks = std::mem::take(&mut self.acks);
         for id in acks.drain(..) {
             let before = datagram.len();
-            emit::ack(id, sid.as_ref(), &mut datagram);
+            emit::ack(id, proof, &mut datagram);
             if before > 0 && (!bundle || datagram.len() > max_len) {
                 let rest = datagram.split_off(before);
                 self.outbox
@@ -155,7 +176,7 @@ impl Peer {
     }
 
     fn flush_progress(&mut self, now: Instant, max_len: usize) {
-        let sid = self.sid();
+        let proof = self.proof();
         let is_stranger = self.link.is_none();
         let window = self.reassembly.window() as u64;
         let mut datagrams = Vec::new();
@@ -167,20 +188,18 @@ impl Peer {
             let mut writer = FrameWriter::new(&mut out, FrameType::Ack, Flags::FRAG);
             writer.number(keys::FRAG_ID, frag_id);
             writer.number(keys::WINDOW, window);
-            if let Some(sid) = &sid {
-                writer.header(keys::SID, sid);
-            }
+            proof.write(&mut writer);
             // A stranger is answered with nothing longer than what it sent.
             let max_len = if is_stranger {
                 max_len.min(set.answer_len)
             } else {
                 max_len
             };
-            let Some(room) = max_len.checked_sub(writer.written() + 4) else {
+            let Some(room) = max_len.checked_sub(writer.written() + proof.trailer_len()) else {
                 continue;
             };
             ack::encode(&set.received, room, writer.payload_buffer());
-            writer.finish(Trailer::Always);
+            writer.finish(proof.trailer());
             datagrams.push(out);
         }
         self.outbox.extend(datagrams);

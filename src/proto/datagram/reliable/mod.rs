@@ -24,10 +24,10 @@ use super::config::{
     MAX_SPAN_IN_SESSION, MAX_SPAN_OF_STRANGER,
 };
 use super::congestion::Congestion;
-use super::emit::Sid;
 use super::ids::IdMap;
 use super::pacing::Pacer;
 use super::parts::{Failure, Progress};
+use super::proof::Proof;
 use super::rtt::Rtt;
 use super::sent::{Item, SentLog};
 use super::trace::Trace;
@@ -62,7 +62,7 @@ pub(crate) struct Reliable {
     max_sets: usize,
     max_span: usize,
     limits: Limits,
-    sid: Option<Sid>,
+    proof: Proof,
     rtt: Rtt,
     congestion: Box<dyn Congestion>,
     pacer: Pacer,
@@ -126,22 +126,17 @@ pub(crate) struct Reliable {
 impl Reliable {
     /// Nothing was sent yet; `jitter` is random.
     #[must_use]
-    pub(crate) fn new(
-        config: &EndpointConfig,
-        sid: Option<Sid>,
-        jitter: u64,
-        now: Instant,
-    ) -> Self {
+    pub(crate) fn new(config: &EndpointConfig, proof: Proof, jitter: u64, now: Instant) -> Self {
         let datagram_len = config.max_datagram_len;
         Self {
             max_retries: config.max_retries,
             delivery_timeout: config.delivery_timeout,
-            max_sets: if sid.is_some() {
+            max_sets: if proof.is_session() {
                 MAX_SETS_PER_SESSION
             } else {
                 MAX_SETS_PER_STRANGER
             },
-            max_span: if sid.is_some() {
+            max_span: if proof.is_session() {
                 MAX_SPAN_IN_SESSION
             } else {
                 MAX_SPAN_OF_STRANGER
@@ -150,7 +145,7 @@ impl Reliable {
                 max_frame_len: config.max_frame_len,
                 ..Limits::default()
             },
-            sid,
+            proof,
             rtt: Rtt::new(
                 config.ack_timeout,
                 config.retry_delay,
@@ -285,7 +280,7 @@ impl Reliable {
         let messages = self.messages.iter().filter(|(_, m)| m.len >= len);
         let mut all: Vec<u64> = messages.map(|(id, _)| *id).collect();
         for (frag_id, set) in &self.sets {
-            if set.datagram_len(*frag_id, 0, self.sid.as_ref()) >= len {
+            if set.datagram_len(*frag_id, 0, &self.proof) >= len {
                 all.push(set.msg_id);
             }
         }
@@ -388,7 +383,7 @@ impl Reliable {
     fn probe_at(&self) -> Option<Instant> {
         // Only in a session, where a PING goes with it: a path that has become slow would otherwise
         // never be measured again, since everything is sent twice.
-        let may_probe = self.sid.is_some() && !self.probed && self.timeouts == 0;
+        let may_probe = self.proof.is_session() && !self.probed && self.timeouts == 0;
         let waits = may_probe && self.log.in_flight() > 0;
         let delay = self.rtt.probe_delay(ACK_DELAY).filter(|_| waits)?;
         self.timer_from.checked_add(delay)

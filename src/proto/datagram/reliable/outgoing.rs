@@ -1,7 +1,8 @@
 //! What is resent until it is acknowledged: a message in one datagram, or a set of fragments.
 
-use super::super::emit::{self, Envelope, Sid};
+use super::super::emit::{self, Envelope};
 use super::super::fragment::{Cut, Inner};
+use super::super::proof::Proof;
 use super::super::ranges::RangeSet;
 use crate::wire::{Frame, Limits};
 use std::time::Instant;
@@ -46,12 +47,12 @@ impl Message {
         }
     }
 
-    pub(crate) fn write(&self, msg_id: u64, sid: Option<Sid>, limits: &Limits, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, msg_id: u64, proof: Proof, limits: &Limits, out: &mut Vec<u8>) {
         let envelope = Envelope {
             msg_id,
             wants_ack: true,
             use_crc: self.use_crc,
-            sid,
+            proof,
         };
         let written = envelope.write(self.frame.as_ref(), limits, out);
         debug_assert!(written.is_ok(), "it was checked when it was queued");
@@ -108,8 +109,8 @@ impl Set {
         self.cut.range(index, self.inner.len()).len() as u64
     }
 
-    pub(crate) fn datagram_len(&self, frag_id: u64, index: u64, sid: Option<&Sid>) -> usize {
-        emit::fragment_len(&self.inner, &self.cut, (frag_id, index), sid)
+    pub(crate) fn datagram_len(&self, frag_id: u64, index: u64, proof: &Proof) -> usize {
+        emit::fragment_len(&self.inner, &self.cut, (frag_id, index), proof)
     }
 
     /// The number of the last datagram that carried a fragment which was sent.
@@ -127,9 +128,9 @@ impl Set {
         self.numbers[index as usize] & AGAIN == 0
     }
 
-    pub(crate) fn write(&mut self, frag_id: u64, index: u64, sid: Option<&Sid>, out: &mut Vec<u8>) {
+    pub(crate) fn write(&mut self, frag_id: u64, index: u64, proof: &Proof, out: &mut Vec<u8>) {
         let number = (frag_id, index);
-        emit::fragment(&mut self.inner, &self.cut, number, true, sid, out);
+        emit::fragment(&mut self.inner, &self.cut, number, true, proof, out);
     }
 
     /// A fragment left in datagram `number`; whether it is the set's first.

@@ -104,7 +104,7 @@ impl Reliable {
                 let whole = self.sets.get(&set)?;
                 let is_done = whole.acked.contains(index);
                 let asks = whole.acked.prefix_end() == whole.cut.total;
-                (!is_done || asks).then(|| whole.datagram_len(set, index, self.sid.as_ref()))
+                (!is_done || asks).then(|| whole.datagram_len(set, index, &self.proof))
             }
         }
     }
@@ -138,7 +138,7 @@ impl Reliable {
                     self.set_is_next = true;
                 }
                 if let Some(message) = self.messages.get(&id) {
-                    message.write(id, self.sid, &self.limits, out);
+                    message.write(id, self.proof, &self.limits, out);
                 }
             }
             Item::Fragment {
@@ -146,7 +146,7 @@ impl Reliable {
                 index,
             } => {
                 if let Some(set) = self.sets.get_mut(&frag_id) {
-                    set.write(frag_id, index, self.sid.as_ref(), out);
+                    set.write(frag_id, index, &self.proof, out);
                     if !is_resend {
                         self.unacked_fragments += set.fragment_len(index);
                         set.next += 1;
