@@ -11,6 +11,7 @@ pub mod addr;
 pub mod auto;
 mod call;
 pub mod clock;
+pub mod event_log;
 pub mod identity;
 pub mod meter;
 pub(crate) mod random;

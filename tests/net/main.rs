@@ -8,6 +8,7 @@ mod calls;
 mod compression;
 mod dual;
 mod dual_switch;
+mod event_log;
 mod extensions;
 mod identity;
 mod idle;

@@ -3,6 +3,7 @@
 use super::memory::MemoryBudget;
 use crate::error::VstpError;
 use crate::ext::{CompressionConfig, ExtensionRegistry, Pipeline};
+use crate::net::event_log::EventLog;
 use crate::net::identity::{Judge, MAX_TOKEN_LEN, TokenSource, check_token};
 use crate::net::meter::Meter;
 use crate::proto::deadline::FrameDeadline;
@@ -55,6 +56,7 @@ pub struct TcpConfig {
     pub(crate) pipeline: Pipeline,
     /// Where the numbers are added up; of a connecting client its own.
     pub(crate) meter: Option<Meter>,
+    pub(crate) event_log: Option<EventLog>,
     /// What the connections of a server share.
     pub(crate) memory: Option<Arc<MemoryBudget>>,
     /// A server's: what recognises clients, and how much one may send.
@@ -88,6 +90,7 @@ impl Default for TcpConfig {
             sealed_datagrams: false,
             pipeline: Pipeline::default(),
             meter: None,
+            event_log: None,
             memory: None,
             judge: None,
             rate_limit: None,
@@ -294,6 +297,14 @@ impl TcpConfig {
     #[must_use]
     pub fn meter(mut self, meter: Meter) -> Self {
         self.meter = Some(meter);
+        self
+    }
+
+    /// Where what happens on connections is written down: frames, round-trip times, how they ended. Default:
+    /// nowhere. See [`EventLog`].
+    #[must_use]
+    pub fn event_log(mut self, log: EventLog) -> Self {
+        self.event_log = Some(log);
         self
     }
 

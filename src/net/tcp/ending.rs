@@ -105,6 +105,15 @@ impl Reader {
         }
     }
 
+    /// The session is over, and both sides agree.
+    pub(super) fn ended_in_order(&mut self) {
+        self.ended = Some(Ended::Clean);
+        let outbox = &self.shared.outbox;
+        if let Some(log) = &outbox.log {
+            log.ended(outbox.closed().unwrap_or(ClosedBy::Peer(None)), None);
+        }
+    }
+
     /// Remembers how it ended.
     pub(super) fn ended_with(&mut self, error: VstpError) -> VstpError {
         let by = match &error {
@@ -115,9 +124,13 @@ impl Reader {
             _ => ClosedBy::Error,
         };
         self.ended = Some(Ended::By(by));
+        let place = stats::ended_by(&error, by);
+        if let Some(log) = &self.shared.outbox.log {
+            log.ended(by, place.map(stats::reason));
+        }
         // Before that it is the handshake that failed, which is counted there.
         if self.session.established().is_some() {
-            if let Some(place) = stats::ended_by(&error, by) {
+            if let Some(place) = place {
                 self.shared.meter.add(Family::ConnectionErrors, place);
             }
         }

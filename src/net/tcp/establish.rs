@@ -9,6 +9,7 @@ use super::reader::{Next, Reader};
 use super::shared::{Permit, Shared};
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::metrics::{Family, Held, Metrics};
+use crate::net::event_log::ConnectionLog;
 use crate::net::identity::{Credentials, Identity};
 use crate::net::meter::{Meter, Source};
 use crate::net::socket::Transport;
@@ -286,7 +287,9 @@ fn open(
         queue_len: config.send_queue_len,
     };
     // What the peer accepts is known after HELLO or WELCOME; until then our own limit holds.
-    let outbox = Outbox::new(write, framing, config.limits.max_frame_len);
+    let mut outbox = Outbox::new(write, framing, config.limits.max_frame_len);
+    outbox.log = (config.event_log.as_ref())
+        .map(|log| Box::new(ConnectionLog::new(log.clone(), addrs, tls.is_some())));
     let mut shared = Shared::new(transport, outbox, addrs, tls).with_pipeline(&config.pipeline);
     shared.set_meter(meter.clone());
     let shared = Arc::new(shared);

@@ -215,7 +215,7 @@ impl Reader {
         loop {
             match self.step() {
                 Ok(Some(Next::End)) => {
-                    self.ended = Some(Ended::Clean);
+                    self.ended_in_order();
                     return Ok(Next::End);
                 }
                 Ok(Some(next)) => {
@@ -228,7 +228,7 @@ impl Reader {
             match self.fill(until) {
                 Ok(None) => {}
                 Ok(Some(Next::End)) => {
-                    self.ended = Some(Ended::Clean);
+                    self.ended_in_order();
                     return Ok(Next::End);
                 }
                 Ok(Some(next)) => return Ok(next),
@@ -272,6 +272,9 @@ impl Reader {
             self.last_len = None;
             if let Some(head) = self.decoder.head() {
                 self.shared.received.note(head.typ, head.frame_len);
+                if let Some(log) = &self.shared.outbox.log {
+                    log.received(head.typ, head.frame_len);
+                }
                 if self.session.delivers(head) {
                     self.charge();
                     return Ok(Some(Next::Frame));

@@ -305,5 +305,9 @@ pub(crate) struct Life(pub(crate) Arc<Shared>);
 impl Drop for Life {
     fn drop(&mut self) {
         self.0.hang_up();
+        let outbox = &self.0.outbox;
+        if let Some(log) = &outbox.log {
+            log.ended(outbox.closed().unwrap_or(ClosedBy::Local), None);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The counters of a connection, as a snapshot.
 
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
+use crate::metrics::Family;
 use crate::proto::Violation;
 use crate::proto::tally::Tally;
 use crate::wire::DecodeError;
@@ -67,4 +68,10 @@ pub(super) const fn ended_by(error: &VstpError, by: ClosedBy) -> Option<usize> {
         // What the peer sent was a frame, and not allowed.
         _ => 6,
     })
+}
+
+/// The word of such a place.
+pub(super) fn reason(place: usize) -> &'static str {
+    let mut labels = Family::ConnectionErrors.labels(place);
+    labels.next().map_or("unknown", |(_, reason)| reason)
 }

@@ -3,6 +3,7 @@
 use super::sealed::SealedSessions;
 use crate::error::VstpError;
 use crate::ext::{CompressionConfig, ExtensionRegistry, Pipeline};
+use crate::net::event_log::EventLog;
 use crate::net::identity::{Authentication, Judge};
 use crate::net::meter::Meter;
 use crate::proto::datagram::{AnswerLimit, EndpointConfig};
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 /// Places of the receive queue that are allocated at the most.
 const MAX_RECV_QUEUE_COUNT: usize = 1 << 20;
+/// Events that wait to become lines of the event log: more than the largest window of datagrams has.
+const MAX_TRACE_COUNT: usize = 16 * 1024;
 
 /// Settings of a UDP client or server; every limit is finite by default.
 ///
@@ -45,6 +48,7 @@ pub struct UdpConfig {
     pub(crate) judge: Option<Arc<dyn Judge>>,
     pub(crate) pipeline: Pipeline,
     pub(crate) meter: Option<Meter>,
+    pub(crate) event_log: Option<EventLog>,
 }
 
 impl Default for UdpConfig {
@@ -65,6 +69,7 @@ impl Default for UdpConfig {
             judge: None,
             pipeline: Pipeline::default(),
             meter: None,
+            event_log: None,
         }
     }
 }
@@ -241,6 +246,15 @@ impl UdpConfig {
     #[must_use]
     pub fn meter(mut self, meter: Meter) -> Self {
         self.meter = Some(meter);
+        self
+    }
+
+    /// Where what happens on this socket is written down: frames, acknowledgements, losses, the state of the
+    /// path. Default: nowhere, and nothing is collected. See [`EventLog`].
+    #[must_use]
+    pub fn event_log(mut self, log: EventLog) -> Self {
+        self.endpoint.max_trace_count = MAX_TRACE_COUNT;
+        self.event_log = Some(log);
         self
     }
 

@@ -5,18 +5,18 @@
 
 use super::config::UdpConfig;
 use super::core::{Core, Incoming};
-use super::socket::{RecvBuffer, Socket, TICK};
+use super::socket::{RecvBuffer, Socket, TICK, is_too_large, remaining};
 use super::stats::UdpStats;
 use super::turn::Turn;
 use crate::error::{ClosedBy, VstpError};
 use crate::metrics::{Metrics, Snapshot};
+use crate::net::event_log::Recorder;
 use crate::net::meter::{Meter, Source};
 use crate::net::tcp::memory::MemoryBudget;
 use crate::net::{clock, random};
 use crate::proto::datagram::{Endpoint, MAX_BUNDLED_COUNT, Progress, SendError, Token};
 use crate::wire::{Frame, FrameRef};
 use crossbeam_channel::{Receiver, bounded};
-use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -57,6 +57,7 @@ pub(crate) struct Driver {
     /// For inflated messages that handlers work on.
     pub(super) memory: Arc<MemoryBudget>,
     meter: Meter,
+    recorder: Option<Recorder>,
     /// What the meter was told, once it was. Held to tell it what is new; `core` may be taken inside it.
     handed: Mutex<Option<Box<Snapshot>>>,
 }
@@ -70,7 +71,6 @@ impl Driver {
         // A datagram that is taken while there is a place may bring more than one message.
         let (sender, messages) = bounded(config.recv_queue_count.saturating_add(MAX_BUNDLED_COUNT));
         Ok(Self {
-            socket,
             core: Mutex::new(Core::new(endpoint, sender)),
             changed: Condvar::new(),
             timer: Condvar::new(),
@@ -85,8 +85,10 @@ impl Driver {
             recv_errors: AtomicU64::new(0),
             extension_failures: AtomicU64::new(0),
             memory: Arc::new(MemoryBudget::new(config.endpoint.total_budget_len)),
+            recorder: (config.event_log.clone()).map(|log| Recorder::new(log, socket.local_addr())),
             meter: config.meter.clone().unwrap_or_default(),
             handed: Mutex::new(None),
+            socket,
             config,
         })
     }
@@ -139,6 +141,8 @@ impl Driver {
             self.send_all(core.take());
             self.sending.store(false, Ordering::SeqCst);
         }
+        drop(core);
+        self.record();
     }
 
     fn send_all(&self, mut locked: Option<MutexGuard<'_, Core>>) {
@@ -173,6 +177,7 @@ impl Driver {
             let Some(transmit) = transmit else {
                 break;
             };
+            self.record();
             if let Err(error) = self.socket.send(transmit.to, &out, transmit.segment_len) {
                 // As good as lost on the way: what matters is sent again.
                 self.send_errors.fetch_add(1, Ordering::Relaxed);
@@ -183,6 +188,13 @@ impl Driver {
             }
         }
         *spare() = out;
+    }
+
+    /// Writes down what happened, where there is an event log.
+    fn record(&self) {
+        if let Some(recorder) = &self.recorder {
+            recorder.record(|events| self.lock().endpoint.take_trace(events));
+        }
     }
 
     /// What is too large for the network now is so the next time: those who sent it are told.
@@ -543,6 +555,8 @@ impl Driver {
         self.socket.close();
         // Waits a moment for the authenticator's threads, which may want the protocol.
         drop(reception);
+        self.record();
+        self.recorder.iter().for_each(Recorder::finish);
     }
 }
 
@@ -565,25 +579,6 @@ impl Drop for Driver {
         let last = last.unwrap_or_default();
         self.meter.metrics().add_since(&now, &last);
     }
-}
-
-/// What is left until a deadline, at most a tick; `None` when it has passed.
-fn remaining(until: Option<Instant>) -> Option<Duration> {
-    let Some(until) = until else {
-        return Some(TICK);
-    };
-    let left = until.saturating_duration_since(clock::now());
-    (!left.is_zero()).then(|| left.min(TICK))
-}
-
-/// EMSGSIZE, whose kind std does not name.
-fn is_too_large(error: &io::Error) -> bool {
-    #[cfg(unix)]
-    let code = rustix::io::Errno::MSGSIZE.raw_os_error();
-    // WSAEMSGSIZE.
-    #[cfg(not(unix))]
-    let code = 10_040;
-    error.raw_os_error() == Some(code)
 }
 
 pub(super) fn closed() -> VstpError {

@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, SockRef, Type};
 use std::io::{self, IoSliceMut};
 use std::net::{Shutdown, SocketAddr, UdpSocket};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a receive call stays in the system before it looks whether the socket was closed.
 pub(super) const TICK: Duration = Duration::from_millis(100);
@@ -203,4 +203,23 @@ impl Socket {
     fn open(&self) -> RwLockReadGuard<'_, Option<UdpSocket>> {
         self.io.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// EMSGSIZE, whose kind std does not name.
+pub(super) fn is_too_large(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let code = rustix::io::Errno::MSGSIZE.raw_os_error();
+    // WSAEMSGSIZE.
+    #[cfg(not(unix))]
+    let code = 10_040;
+    error.raw_os_error() == Some(code)
+}
+
+/// What is left until a deadline, at most a tick; `None` when it has passed.
+pub(super) fn remaining(until: Option<Instant>) -> Option<Duration> {
+    let Some(until) = until else {
+        return Some(TICK);
+    };
+    let left = until.saturating_duration_since(clock::now());
+    (!left.is_zero()).then(|| left.min(TICK))
 }

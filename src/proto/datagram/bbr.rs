@@ -304,7 +304,23 @@ impl Bbr {
     }
 }
 
+impl State {
+    /// As in figures 1 and 2 of the draft.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Startup => "startup",
+            Self::Drain => "drain",
+            Self::ProbeBandwidth => "probe_bw",
+            Self::ProbeRtt => "probe_rtt",
+        }
+    }
+}
+
 impl Congestion for Bbr {
+    fn state(&self) -> &'static str {
+        self.state.as_str()
+    }
+
     fn on_sent(&mut self, now: Instant, _len: usize, in_flight: usize) -> Snapshot {
         self.rate.on_sent(now, in_flight)
     }

@@ -78,6 +78,9 @@ pub struct EndpointConfig {
     /// Datagrams that one side seals before it ends the session, 128 to 268,435,456; with datagrams over
     /// 2,048 bytes never more than 8,388,608. Default: the most.
     pub max_sealed_datagrams: u64,
+    /// Events for an event log that are kept until they are taken; what is over it is counted and dropped.
+    /// Default: 0, nothing is collected.
+    pub max_trace_count: usize,
 }
 
 impl Default for EndpointConfig {
@@ -109,6 +112,7 @@ impl Default for EndpointConfig {
             rate_limit: None,
             sealed_only: false,
             max_sealed_datagrams: seal::MAX_SENT,
+            max_trace_count: 0,
         }
     }
 }

@@ -29,6 +29,8 @@ pub(super) trait Congestion: Debug + Send {
     fn window_len(&self) -> usize;
     /// Bytes a second.
     fn pacing_rate(&self) -> f64;
+    /// The state that it is in, for an event log.
+    fn state(&self) -> &'static str;
 }
 
 /// The state of the measurement when a datagram was sent.

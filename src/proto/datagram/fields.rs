@@ -2,6 +2,7 @@
 
 use super::proof::Sid;
 use super::stats::DropReason;
+use super::traced::TracedFrame;
 use crate::proto::keys;
 use crate::wire::{Flags, FrameRef, FrameType};
 
@@ -98,6 +99,18 @@ impl<'a> Fields<'a> {
             || self.frag_index.is_some()
             || self.frag_total.is_some()
             || self.frag_len.is_some()
+    }
+
+    /// What an event log says of the frame.
+    #[must_use]
+    pub(super) fn traced(&self, typ: FrameType, len: usize) -> TracedFrame {
+        TracedFrame {
+            typ,
+            len,
+            msg_id: self.msg_id,
+            frag_id: self.frag_id,
+            place: self.frag_index.zip(self.frag_total),
+        }
     }
 
     /// The headers of a fragment.

@@ -37,6 +37,8 @@ mod seal;
 mod secret;
 mod sent;
 mod stats;
+mod trace;
+mod traced;
 
 pub use config::{AnswerLimit, EndpointConfig, MAX_BUNDLED_COUNT, MAX_DATAGRAM_LEN};
 pub use endpoint::Endpoint;
@@ -47,6 +49,7 @@ pub use seal::{
     TAG_LEN,
 };
 pub use stats::{DropReason, EndpointStats};
+pub use traced::{LossRule, PathMetrics, TraceEvent, TraceItem, Traced, TracedFrame};
 
 use crate::proto::keys::Features;
 

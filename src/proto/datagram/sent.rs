@@ -2,6 +2,7 @@
 //! (RFC 9002 6.1).
 
 use super::congestion::Snapshot;
+use super::traced::{LossRule, TraceItem};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,18 @@ pub(super) enum Item {
         /// Its place.
         index: u64,
     },
+}
+
+impl From<Item> for TraceItem {
+    fn from(item: Item) -> Self {
+        match item {
+            Item::Message(msg_id) => Self::Message { msg_id },
+            Item::Fragment { set, index } => Self::Fragment {
+                frag_id: set,
+                index,
+            },
+        }
+    }
 }
 
 /// One datagram that left.
@@ -108,7 +121,7 @@ impl SentLog {
         &mut self,
         now: Instant,
         delay: Duration,
-        mut on_lost: impl FnMut(Item, usize),
+        mut on_lost: impl FnMut(Item, usize, LossRule),
     ) -> Option<Instant> {
         let largest = self.largest_acked?;
         let mut next = None;
@@ -121,14 +134,17 @@ impl SentLog {
                 continue;
             }
             let lost_at = entry.at.checked_add(delay);
-            if largest - number >= REORDER_COUNT || lost_at.is_some_and(|at| at <= now) {
-                entry.in_flight = false;
-                self.in_flight -= entry.len;
-                on_lost(entry.item, entry.len);
+            let rule = if largest - number >= REORDER_COUNT {
+                LossRule::Reorder
+            } else if lost_at.is_some_and(|at| at <= now) {
+                LossRule::Time
             } else {
                 next = lost_at;
                 break;
-            }
+            };
+            entry.in_flight = false;
+            self.in_flight -= entry.len;
+            on_lost(entry.item, entry.len, rule);
         }
         self.trim();
         next
@@ -192,7 +208,7 @@ mod tests {
 
     fn lost(log: &mut SentLog, now: Instant) -> (Vec<Item>, Option<Instant>) {
         let mut items = Vec::new();
-        let next = log.detect_lost(now, DELAY, |item, _| items.push(item));
+        let next = log.detect_lost(now, DELAY, |item, _, _| items.push(item));
         (items, next)
     }
 

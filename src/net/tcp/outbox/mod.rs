@@ -16,6 +16,7 @@ use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::metrics::Lane;
 use crate::net::call::{CallError, Sent};
 use crate::net::clock;
+use crate::net::event_log::ConnectionLog;
 use crate::net::socket::Meanwhile;
 use crate::net::stream::WriteHalf;
 use crate::proto::deadline::FrameDeadline;
@@ -75,6 +76,8 @@ pub(crate) struct Outbox {
     pub(crate) sent: Lane,
     /// Messages refused because the queue was full.
     pub(crate) refused: AtomicU64,
+    /// What happens on the connection is written down here.
+    pub(crate) log: Option<Box<ConnectionLog>>,
     base: Instant,
     /// Milliseconds after `base` of the last write.
     last_sent: AtomicU64,
@@ -144,6 +147,7 @@ impl Outbox {
             frames_sent: AtomicU64::new(0),
             sent: Lane::default(),
             refused: AtomicU64::new(0),
+            log: None,
             base: clock::now(),
             last_sent: AtomicU64::new(0),
         }
@@ -193,11 +197,24 @@ impl Outbox {
     fn note_sent(&self, typ: FrameType, len: usize) {
         self.note_count(1);
         self.sent.note(typ, len);
+        if let Some(log) = &self.log {
+            log.sent(typ, len);
+        }
     }
 
     fn note_all_sent(&self, tally: &Tally) {
         self.note_count(tally.frame_total());
         self.sent.note_all(tally);
+        if let Some(log) = &self.log {
+            log.sent_all(tally);
+        }
+    }
+
+    /// A frame is about to be written.
+    fn note_writing(&self, typ: FrameType) {
+        if let Some(log) = self.log.as_ref().filter(|_| typ == FrameType::Ping) {
+            log.pinging();
+        }
     }
 
     fn note_count(&self, count: u64) {
@@ -280,6 +297,7 @@ impl Outbox {
     ) -> Result<(), VstpError> {
         let Writer { half, scratch } = writer;
         scratch.clear();
+        self.note_writing(frame.typ);
         let (trailer, limits) = (self.framing.trailer, self.limits());
         let len = if frame.payload.len() < COPY_LEN {
             let len = wire::encode(frame, trailer, &limits, scratch)?;
@@ -445,6 +463,7 @@ impl Outbox {
                 &self.limits(),
                 scratch,
             )?;
+            self.note_writing(frame.typ);
             writer.half.queue(scratch)?;
             self.note_sent(frame.typ, len);
         }

@@ -2,6 +2,7 @@
 
 use super::super::parts::{Event, Transmit};
 use super::super::peer::Shared;
+use super::super::traced::Traced;
 use super::Endpoint;
 use crate::wire::Trailer;
 use std::time::Instant;
@@ -10,6 +11,13 @@ impl Endpoint {
     /// What happened, for each once; call it until `None`.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// Appends what happened since the last call to `into`, and says how many events were dropped because they
+    /// were not taken in time; nothing unless
+    /// [`max_trace_count`](crate::proto::datagram::EndpointConfig::max_trace_count) is set.
+    pub fn take_trace(&mut self, into: &mut Vec<Traced>) -> u64 {
+        self.trace.take(into)
     }
 
     /// Fills `out` with up to `max_segments` datagrams for one destination; call it until `None`.
@@ -30,6 +38,7 @@ impl Endpoint {
             // Those of sealed ones were counted when they were sealed.
             let frames = &mut self.stats.frames_sent;
             frames.note_datagram(&datagram, Trailer::Always);
+            self.trace.note_sent(now, to, &datagram);
             return Some(Transmit {
                 to,
                 segment_len: datagram.len(),
@@ -45,6 +54,7 @@ impl Endpoint {
             if let Some(peer) = self.peers.get_mut(index).and_then(Option::as_deref_mut) {
                 let to = peer.addr;
                 let polled = peer.poll_transmit(now, max_segments, out, &mut shared);
+                peer.hand_over_trace(&mut self.trace);
                 if let Some((segment_len, true)) = polled {
                     // The next call is another peer's turn.
                     self.active.rotate_left(1);

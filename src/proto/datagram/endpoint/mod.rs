@@ -24,6 +24,8 @@ mod strangers;
 #[cfg(test)]
 mod tests;
 mod timers;
+#[cfg(test)]
+mod trace_tests;
 
 use super::config::{AnswerLimit, EndpointConfig};
 use super::emit::Envelope;
@@ -36,6 +38,7 @@ use super::reliable::{Message, Outgoing, Set};
 use super::seal::{OVERHEAD, SealId};
 use super::secret::Secret;
 use super::stats::EndpointStats;
+use super::trace::TraceLog;
 use crate::proto::keys::Features;
 use crate::proto::network::Network;
 use crate::proto::rate::RateTable;
@@ -88,6 +91,8 @@ pub struct Endpoint {
     totals: Totals,
     events: VecDeque<Event>,
     stats: EndpointStats,
+    /// What happened, for an event log.
+    trace: TraceLog,
     next_msg_id: u64,
     next_frag_id: u64,
 }
@@ -100,6 +105,7 @@ impl Endpoint {
         let mut secret = Secret::new(seed);
         // Below 2^48, so that they never wrap (spec 4.6).
         let (next_msg_id, next_frag_id) = (secret.u64() >> 16, secret.u64() >> 16);
+        let trace = TraceLog::new(config.max_trace_count);
         Self {
             config,
             secret,
@@ -133,6 +139,7 @@ impl Endpoint {
             },
             events: VecDeque::new(),
             stats: EndpointStats::default(),
+            trace,
             next_msg_id,
             next_frag_id,
         }
@@ -203,7 +210,11 @@ impl Endpoint {
     /// Turns what became of a peer's messages into events.
     fn collect(&mut self, index: usize) {
         let peer = self.peers.get_mut(index).and_then(Option::as_deref_mut);
-        let Some(sends) = peer.and_then(Peer::sends_mut) else {
+        let Some(peer) = peer else {
+            return;
+        };
+        peer.hand_over_trace(&mut self.trace);
+        let Some(sends) = peer.sends_mut() else {
             return;
         };
         while let Some((msg_id, how)) = sends.poll_done() {

@@ -86,6 +86,8 @@ impl Endpoint {
                     return;
                 }
             };
+            self.trace
+                .note_received(now, from, (frame.typ, used), &fields);
             let is_single = first && used == rest.len();
             if !is_single && !self.may_bundle(from, sealed, fields.sid) {
                 self.stats.drop(DropReason::Malformed);

@@ -18,6 +18,7 @@ use super::received::Received;
 use super::reliable::Reliable;
 use super::seal::OVERHEAD;
 use super::stats::DropReason;
+use super::trace::{Trace, TraceLog};
 use crate::proto::budget::Budget;
 use crate::proto::code::ErrorCode;
 use crate::proto::keys::{self};
@@ -81,6 +82,8 @@ pub(crate) struct Peer {
     pub rate_told: Option<Instant>,
     /// The application's PING that is out.
     probe: Option<u64>,
+    /// What happened, for an event log.
+    trace: Trace,
     /// In the endpoint's list of peers that may have something to send.
     pub is_active: bool,
     /// When the endpoint looks at this peer next.
@@ -135,6 +138,7 @@ impl Peer {
             bucket: Bucket::default(),
             rate_told: None,
             probe: None,
+            trace: Trace::new(config.max_trace_count),
             is_active: false,
             scheduled: None,
         }
@@ -249,6 +253,17 @@ impl Peer {
     /// Whether an application may send it so many bytes now.
     pub(crate) fn may_answer(&mut self, now: Instant, len: usize, limit: AnswerLimit) -> bool {
         self.link.is_some() || self.answers.take(now, len, limit)
+    }
+
+    /// Hands over what was noted for an event log.
+    #[inline]
+    pub(crate) fn hand_over_trace(&mut self, to: &mut TraceLog) {
+        if self.trace.is_on() {
+            if let Some(reliable) = &mut self.reliable {
+                self.trace.append(&mut reliable.trace);
+            }
+            to.append(self.addr, &mut self.trace);
+        }
     }
 
     // The transport's own frames.

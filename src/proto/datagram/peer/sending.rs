@@ -6,7 +6,7 @@ use super::super::config::{AnswerLimit, EndpointConfig, MAX_DATAGRAM_LEN};
 use super::super::emit::{self, Control};
 use super::{Peer, Shared};
 use crate::proto::keys;
-use crate::wire::{Flags, FrameType, FrameWriter};
+use crate::wire::{Flags, FrameType, FrameWriter, Trailer};
 use std::time::Instant;
 
 /// Room for ids that is kept for the next acknowledgements.
@@ -71,6 +71,17 @@ impl Peer {
         (count > 0).then_some((added + segment_len, next.is_some()))
     }
 
+    /// Notes the frames of a datagram, behind what made it leave.
+    #[inline]
+    fn trace_sent(&mut self, now: Instant, datagram: &[u8], trailer: Trailer) {
+        if self.trace.is_on() {
+            if let Some(reliable) = &mut self.reliable {
+                self.trace.append(&mut reliable.trace);
+            }
+            self.trace.note_sent(now, datagram, trailer);
+        }
+    }
+
     fn count(&mut self, shared: &mut Shared<'_>) {
         if let Some(reliable) = &mut self.reliable {
             let counts = reliable.take_counts();
@@ -94,7 +105,9 @@ impl Peer {
             None => self.write_message(now, out),
         }
         let frames = &mut shared.stats.frames_sent;
-        frames.note_datagram(&out[plain..], self.proof().trailer());
+        let trailer = self.proof().trailer();
+        frames.note_datagram(&out[plain..], trailer);
+        self.trace_sent(now, &out[plain..], trailer);
         let sealed = self.sealed.as_mut();
         sealed.is_none_or(|sealed| sealed.sealing.finish(out, begin))
     }

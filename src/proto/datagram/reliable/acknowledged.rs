@@ -1,6 +1,7 @@
 //! Acknowledgements: what arrived, what that says about the path, and what must therefore be lost.
 
 use super::super::congestion::Snapshot;
+use super::super::traced::TraceEvent;
 use super::Reliable;
 use std::ops::Range;
 use std::time::Instant;
@@ -14,6 +15,7 @@ impl Reliable {
                 return false;
             };
             let once = message.send_count == 1;
+            self.trace.note(now, TraceEvent::MessageAcked { msg_id });
             self.credit(now, number, once);
             return self.end(msg_id, Ok(()));
         }
@@ -31,6 +33,7 @@ impl Reliable {
             self.credit(now, number, once);
         }
         self.acked = true;
+        self.trace.note(now, TraceEvent::MessageAcked { msg_id });
         self.end(msg_id, Ok(()))
     }
 
@@ -69,6 +72,9 @@ impl Reliable {
         if set.acked.prefix_end() == set.cut.total {
             self.unconfirmed.push_back((now, frag_id));
         }
+        let count = credits.len() as u64;
+        self.trace
+            .note(now, TraceEvent::FragmentsAcked { frag_id, count });
         for (number, once) in credits {
             self.credit(now, number, once);
         }
@@ -101,7 +107,7 @@ impl Reliable {
         if std::mem::take(&mut self.acked) {
             let sample = self.sample.take();
             if let Some(sample) = sample {
-                self.rtt.sample(sample);
+                self.on_sample(now, sample);
                 self.backoff = 0;
             }
             let progressed = std::mem::replace(&mut self.progressed, true);
@@ -118,15 +124,18 @@ impl Reliable {
             self.congestion
                 .on_ack_end(now, sample, self.log.in_flight());
             self.detect_lost(now);
+            self.trace_path(now);
         }
     }
 
     pub(super) fn detect_lost(&mut self, now: Instant) {
         let (resend, congestion) = (&mut self.resend, &mut self.congestion);
-        let delay = self.rtt.loss_delay();
-        self.lost_at = self.log.detect_lost(now, delay, |item, len| {
+        let (delay, trace) = (self.rtt.loss_delay(), &mut self.trace);
+        self.lost_at = self.log.detect_lost(now, delay, |item, len, rule| {
             resend.push_back(item);
             congestion.on_lost(len);
+            let item = item.into();
+            trace.note(now, TraceEvent::Lost { item, len, rule });
         });
     }
 }

@@ -30,6 +30,8 @@ use super::parts::{Failure, Progress};
 use super::proof::Proof;
 use super::rtt::Rtt;
 use super::sent::{Item, SentLog};
+use super::trace::Trace;
+use super::traced::{LossRule, PathMetrics, TraceEvent};
 use crate::proto::tally::Times;
 use crate::wire::Limits;
 use begun::Begun;
@@ -117,6 +119,8 @@ pub(crate) struct Reliable {
     measured: bool,
     progressed: bool,
     done: VecDeque<(u64, Result<(), Failure>)>,
+    /// What happened, for an event log.
+    pub(crate) trace: Trace,
 }
 
 impl Reliable {
@@ -182,6 +186,7 @@ impl Reliable {
             measured: false,
             progressed: false,
             done: VecDeque::new(),
+            trace: Trace::new(config.max_trace_count),
         }
     }
 
@@ -400,10 +405,11 @@ impl Reliable {
         } else if self.probe_at().is_some_and(|at| at <= now) {
             self.probed = true;
             self.ping_due = true;
-            let newest = self.log.take_newest();
-            newest
-                .into_iter()
-                .for_each(|item| self.resend.push_front(item));
+            if let Some(item) = self.log.take_newest() {
+                let event = TraceEvent::Probed { item: item.into() };
+                self.trace.note(now, event);
+                self.resend.push_front(item);
+            }
         }
         if self.expiry_at.is_some_and(|at| at <= now) {
             self.expire(now);
@@ -414,6 +420,8 @@ impl Reliable {
         self.timeouts += 1;
         self.backoff += 1;
         self.counts.timeouts += 1;
+        let in_a_row = self.timeouts;
+        self.trace.note(now, TraceEvent::TimedOut { in_a_row });
         self.timer_from = now;
         if self.timeouts > self.max_retries {
             self.fail_all(Failure::TimedOut);
@@ -422,11 +430,15 @@ impl Reliable {
         let rto = self.rtt.rto(0);
         let before = now.checked_sub(rto).unwrap_or(now);
         let (resend, congestion) = (&mut self.resend, &mut self.congestion);
+        let trace = &mut self.trace;
         self.log.take_older(before, |item, len| {
             resend.push_back(item);
             congestion.on_lost(len);
+            let (item, rule) = (item.into(), LossRule::Timeout);
+            trace.note(now, TraceEvent::Lost { item, len, rule });
         });
         self.congestion.on_timeout();
+        self.trace_path(now);
         self.ping_due = true;
         self.measured = false;
         self.progressed = false;
@@ -474,13 +486,35 @@ impl Reliable {
         };
         let (_, pinged_at) = self.pings[place];
         self.pings.drain(..=place);
-        self.rtt.sample(now.saturating_duration_since(pinged_at));
+        self.on_sample(now, now.saturating_duration_since(pinged_at));
         self.measured = true;
         // A peer that answers PING and takes no message has no room: it is asked more and more rarely.
         if self.progressed {
             self.backoff = 0;
         }
         true
+    }
+
+    /// The round-trip time was measured.
+    fn on_sample(&mut self, now: Instant, latest: Duration) {
+        self.rtt.sample(latest);
+        if let Some(smoothed) = self.rtt.smoothed() {
+            let event = TraceEvent::RoundTrip { latest, smoothed };
+            self.trace.note(now, event);
+        }
+    }
+
+    /// Notes what the path is like now, where that is new.
+    fn trace_path(&mut self, now: Instant) {
+        if self.trace.is_on() {
+            let metrics = PathMetrics {
+                congestion_window: self.congestion.window_len(),
+                bytes_in_flight: self.log.in_flight(),
+                pacing_rate: self.congestion.pacing_rate() as u64,
+            };
+            let state = self.congestion.state();
+            self.trace.note_path(now, state, metrics);
+        }
     }
 
     fn expire(&mut self, now: Instant) {

@@ -1,6 +1,7 @@
 //! Which datagram goes next, and whether window, pace and the receiver let it go.
 
 use super::super::sent::Item;
+use super::super::traced::TraceEvent;
 use super::Reliable;
 use std::time::Instant;
 
@@ -126,6 +127,8 @@ impl Reliable {
         if is_resend {
             self.resend.pop_front();
             self.counts.retransmissions += 1;
+            let event = TraceEvent::Retransmitted { item: item.into() };
+            self.trace.note(now, event);
         }
         let from = out.len();
         match item {
