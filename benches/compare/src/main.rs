@@ -18,6 +18,7 @@ mod quic;
 mod raw;
 mod relay;
 mod sockets;
+mod streams;
 
 use common::median;
 use relay::{Link, Relay};
@@ -29,9 +30,9 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 const HELP: &str = "\
-compare: UDP of this crate beside bare sockets and quinn, over loopback
+compare: UDP of this crate beside bare sockets and quinn, TCP beside tungstenite, over loopback
 
-  --only GROUP   roundtrip, messages, bulk or lossy
+  --only GROUP   roundtrip, messages, bulk, lossy or streams
   --rounds N     each contestant works N times (7)
   --quick        a smoke run, whose numbers mean nothing
 
@@ -42,6 +43,8 @@ compare: UDP of this crate beside bare sockets and quinn, over loopback
   lossy      the same through a relay on this machine, whose rate is not limited: 1 % of the
              datagrams is lost and 5 ms pass, each way. `raw`, of which enough has to arrive, shows
              what the relay can carry
+  streams    TCP in plaintext: 64 bytes there and back, and messages of 1 KiB, 64 KiB and 1 MiB
+             one way, beside tungstenite (WebSocket, unmasked, without checksum)
 
 Contestants take turns, round by round; medians are printed, and rates as ratios to the first. `raw`
 sockets (GSO and GRO through quinn-udp) acknowledge nothing: their sender goes on until enough has
@@ -112,7 +115,7 @@ struct Options {
     scale: usize,
 }
 
-const GROUPS: [&str; 4] = ["roundtrip", "messages", "bulk", "lossy"];
+const GROUPS: [&str; 5] = ["roundtrip", "messages", "bulk", "lossy", "streams"];
 
 fn options() -> Result<Option<Options>, String> {
     let mut options = Options {
@@ -166,6 +169,46 @@ fn main() {
     }
     if wanted("lossy") {
         lossy(&options);
+    }
+    if wanted("streams") {
+        streams(&options);
+    }
+}
+
+fn streams(options: &Options) {
+    let n = 20_000 / options.scale;
+    race(
+        "TCP round trip 64 B",
+        n,
+        0,
+        options.rounds,
+        vec![
+            (
+                "tungstenite",
+                Box::new(|| streams::websocket_round_trips(n)),
+            ),
+            ("vstp", Box::new(|| streams::vstp_round_trips(n))),
+        ],
+    );
+    for (label, len, total) in [
+        ("TCP one way 1 KiB", 1 << 10, 512 << 20),
+        ("TCP one way 64 KiB", 64 << 10, 2 << 30),
+        ("TCP one way 1 MiB", 1 << 20, 2_usize << 30),
+    ] {
+        let n = (total / len / options.scale).max(1);
+        race(
+            label,
+            n,
+            len,
+            options.rounds,
+            vec![
+                (
+                    "tungstenite",
+                    Box::new(|| streams::websocket_one_way(len, n)),
+                ),
+                ("vstp", Box::new(|| streams::vstp_one_way(len, n))),
+            ],
+        );
     }
 }
 
