@@ -355,8 +355,9 @@ fn a_server_that_has_accepted_cannot_be_spawned_as_well() {
 fn b06_a_peer_that_never_reads_its_acknowledgements_is_given_up() {
     let tcp = TcpConfig::default()
         .socket_buffers(Some(SMALL), Some(SMALL))
-        .frame_timeout(Duration::from_millis(50))
-        .write_timeout(Duration::from_millis(400));
+        // Long enough for a peer that has to wait for its turn on a loaded machine.
+        .frame_timeout(Duration::from_secs(1))
+        .write_timeout(Duration::from_millis(2500));
     let server = bind(Kind::Plain, ServerConfig::default().tcp(tcp));
     let mut stream = raw(&server.handle());
     let writer = std::thread::Builder::new()
