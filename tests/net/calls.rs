@@ -90,7 +90,7 @@ fn a_server_without_concurrency_answers_a_shared_client_in_order() {
         thread::scope(|scope| {
             let slow = scope.spawn(|| ask(&client, "slow"));
             until(|| client.call_stats().in_flight == 1, "the slow call");
-            let late = client.call_timeout(&Frame::data("fast"), Duration::from_millis(50));
+            let late = client.call_timeout(&Frame::data("fast"), Duration::from_millis(300));
             let late = late.unwrap_err();
             assert_eq!(late.sent, Sent::Yes);
             assert!(matches!(late.error, VstpError::Timeout(TimeoutKind::Recv)));
@@ -594,7 +594,7 @@ fn a_request_is_not_stuck_behind_the_large_answer_to_a_call_that_gave_up() {
         let server = bind(kind, config).spawn(handler).unwrap();
         let client = try_connect(kind, &server, small(crate::util::config())).unwrap();
         let client = SharedTcpClient::new(client);
-        let gave_up = client.call_timeout(&Frame::data(""), Duration::from_millis(20));
+        let gave_up = client.call_timeout(&Frame::data(""), Duration::from_millis(300));
         assert!(gave_up.unwrap_err().error.is_timeout());
         has_begun.recv_timeout(LONG).unwrap();
         go.send(()).unwrap();
