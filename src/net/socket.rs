@@ -207,8 +207,9 @@ impl ReadSocket {
             if clock::now() >= until {
                 return Ok(None);
             }
-            // The other end may need this very core.
-            std::thread::yield_now();
+            // Not `yield_now`: where both ends share a core, they would hand it to and fro for whole slices
+            // of the scheduler, and it would have no reason to part them.
+            std::hint::spin_loop();
         }
     }
 }
