@@ -1,5 +1,6 @@
 //! VSTP, Vishu's Secure Transfer Protocol, for programs that block: frames with binary headers over
-//! TCP with TLS 1.3, or over UDP in plaintext, on plain threads and `std::net`.
+//! TCP with TLS 1.3, or in UDP datagrams, plain or sealed with keys of a TLS session, on plain threads and
+//! `std::net`.
 //!
 //! Start with [`easy`] for typed messages, or with [`VstpTcpClient`] and [`VstpTcpServer`] for
 //! frames ([`VstpUdpClient`] and [`VstpUdpServer`] for frames in datagrams). The rooms of the crate, each
