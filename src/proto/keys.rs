@@ -91,6 +91,33 @@ pub(super) fn parse_number<T: FromStr>(value: &[u8]) -> Option<T> {
     }
 }
 
+/// The same for the numbers of datagrams, in one pass.
+pub(super) fn parse_u64(value: &[u8]) -> Option<u64> {
+    match value {
+        [b'0'] => return Some(0),
+        // 2^64 has 20 digits.
+        [b'1'..=b'9', ..] if value.len() <= 20 => {}
+        _ => return None,
+    }
+    let (head, last) = value.split_at(value.len().min(19));
+    let mut number = 0_u64;
+    for byte in head {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number * 10 + u64::from(digit);
+    }
+    for byte in last {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number.checked_mul(10)?.checked_add(u64::from(digit))?;
+    }
+    Some(number)
+}
+
 /// The `correlation-id` of a frame.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use super::reception::Reception;
 use crate::net::identity::{Identity, Refusal};
 use crate::proto::ErrorCode;
 use crate::proto::datagram::{
-    Applicant, Endpoint, Event, Failure, IdMap, SealId, SealedKeys, Token,
+    Applicant, Endpoint, Event, Failure, Rising, SealId, SealedKeys, Token,
 };
 use crate::wire::Frame;
 use crossbeam_channel::Sender;
@@ -17,6 +17,9 @@ use std::time::Instant;
 
 /// Ends of sessions that are remembered.
 const ENDED_COUNT: usize = 16;
+
+/// Messages that begin together where callers waited for room.
+const BATCH_COUNT: usize = 128;
 
 /// A message that arrived.
 #[derive(Debug)]
@@ -58,7 +61,8 @@ struct Send {
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) endpoint: Endpoint,
-    sends: IdMap<Token, Send>,
+    /// By the number of the message, which rises with each.
+    sends: Rising<Send>,
     /// Sends that are on their way, and their bytes.
     pub(super) pending_count: usize,
     pub(super) pending_len: usize,
@@ -96,7 +100,7 @@ impl Core {
     pub(super) fn new(endpoint: Endpoint, inbox: Sender<Incoming>) -> Self {
         Self {
             endpoint,
-            sends: IdMap::default(),
+            sends: Rising::default(),
             pending_count: 0,
             pending_len: 0,
             failed: None,
@@ -125,7 +129,7 @@ impl Core {
             outcome: Some(Outcome::Pending),
             told: false,
         };
-        self.sends.insert(token, send);
+        self.sends.push(token.msg_id(), send);
         self.pending_count += 1;
         self.pending_len += len;
         self.gathered += 1;
@@ -250,7 +254,7 @@ impl Core {
     }
 
     fn send_ended(&mut self, token: Token, how: Result<(), Failure>) {
-        let Some(send) = self.sends.get_mut(&token) else {
+        let Some(send) = self.sends.get_mut(token.msg_id()) else {
             return;
         };
         self.pending_count -= 1;
@@ -259,7 +263,7 @@ impl Core {
             send.outcome = Some(Outcome::Done(how));
             return;
         }
-        self.sends.remove(&token);
+        self.sends.remove(token.msg_id());
         if let Err(failure) = how {
             self.failed.get_or_insert(failure);
         }
@@ -267,7 +271,7 @@ impl Core {
 
     /// What became of an acknowledged send, once it has ended.
     pub(super) fn outcome(&mut self, token: Token) -> Option<Result<(), Failure>> {
-        let send = self.sends.get_mut(&token)?;
+        let send = self.sends.get_mut(token.msg_id())?;
         let Some(Outcome::Done(how)) = send.outcome else {
             return None;
         };
@@ -277,20 +281,20 @@ impl Core {
 
     /// Whether an acknowledged send has ended.
     pub(super) fn is_done(&self, token: Token) -> bool {
-        let outcome = self.sends.get(&token).map(|send| &send.outcome);
+        let outcome = self.sends.get(token.msg_id()).map(|send| &send.outcome);
         matches!(outcome, Some(Some(Outcome::Done(_))))
     }
 
     /// Nobody asks about this send any more.
     pub(super) fn forget(&mut self, token: Token) {
-        let Some(send) = self.sends.get_mut(&token) else {
+        let Some(send) = self.sends.get_mut(token.msg_id()) else {
             return;
         };
         match send.outcome.take() {
             Some(Outcome::Pending) | None => {}
             Some(Outcome::Done(how)) => {
                 let told = send.told;
-                self.sends.remove(&token);
+                self.sends.remove(token.msg_id());
                 if let (Err(failure), false) = (how, told) {
                     self.failed.get_or_insert(failure);
                 }
@@ -318,6 +322,14 @@ impl Core {
     pub(super) fn how_ended(&self, peer: SocketAddr) -> Option<Failure> {
         let mut ended = self.ended.iter();
         ended.find(|(with, _)| *with == peer).map(|(_, by)| *by)
+    }
+
+    /// The same for a caller that waited: it goes on when there is room for a batch, not for each message
+    /// that was acknowledged.
+    pub(super) fn has_room_again(&self, config: &UdpConfig, len: usize) -> bool {
+        let batch = BATCH_COUNT.min(config.send_queue_count / 4);
+        let is_narrow = self.pending_count + batch > config.send_queue_count;
+        self.has_room(config, len) && !is_narrow
     }
 
     pub(super) fn has_room(&self, config: &UdpConfig, len: usize) -> bool {

@@ -23,7 +23,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Acknowledged sends that are begun one after the other leave together once so many are ready.
-const GATHER_COUNT: usize = 32;
+const GATHER_COUNT: usize = 64;
 /// They wait for each other at most this long.
 const GATHER_TIME: Duration = Duration::from_micros(100);
 /// Fewer on their way than this are not worth gathering: the next may never come.
@@ -443,7 +443,7 @@ impl Driver {
         let mut core = self.lock();
         if !core.has_room(&self.config, len) {
             drop(core);
-            let room = |core: &mut Core| core.has_room(&self.config, len).then_some(());
+            let room = |core: &mut Core| core.has_room_again(&self.config, len).then_some(());
             self.wait_for(None, room).ok_or_else(closed)?;
             core = self.lock();
         }

@@ -1,7 +1,9 @@
-//! The payload of a progress acknowledgement: which fragments of a set are there (spec 4.5).
+//! The payload of an acknowledgement: which fragments of a set are there, or which messages beside the one
+//! that it names (spec 4.5).
 //!
 //! Pairs of varints `(gap, length)`, lowest ranges first: `gap` fragments are missing since the end of
-//! the range before, then `length` are there. Only the first gap may be 0, no length is.
+//! the range before, then `length` are there. Only the first gap may be 0, no length is. Messages are counted
+//! from the lowest.
 
 use super::ranges::RangeSet;
 use crate::wire::varint::{self, Decoded};
@@ -21,6 +23,27 @@ pub(super) fn encode(received: &RangeSet, max_len: usize, out: &mut Vec<u8>) {
         }
         at = range.end;
     }
+}
+
+/// Appends the ranges of message numbers, which rise, counted from the first of them, as far as they fit
+/// `max_len` bytes; how many of the numbers those are, at least one.
+pub(super) fn encode_ids(ids: &[u64], max_len: usize, out: &mut Vec<u8>) -> usize {
+    let start = out.len();
+    let (mut taken, mut at) = (0, ids.first().copied().unwrap_or_default());
+    while let Some(first) = ids.get(taken) {
+        let row = ids[taken..].iter().zip(*first..);
+        let count = row.take_while(|(id, next)| **id == *next).count();
+        let before = out.len();
+        varint::encode(first - at, out);
+        varint::encode(count as u64, out);
+        if taken > 0 && out.len() - start > max_len {
+            out.truncate(before);
+            break;
+        }
+        taken += count;
+        at = first + count as u64;
+    }
+    taken
 }
 
 /// Reads the ranges into `out`; `None` when the payload breaks a rule or speaks of fragments at or
@@ -81,6 +104,25 @@ mod tests {
             let mut out = Vec::new();
             encode(&set(&ranges), 1000, &mut out);
             assert_eq!(read(&out, 70_000), Some(ranges));
+        }
+    }
+
+    #[test]
+    fn message_numbers_are_counted_from_the_lowest() {
+        let base = 1 << 47;
+        let all: Vec<u64> = [0, 1, 2, 5, 7, 8, 300, 301].map(|n| base + n).to_vec();
+        for max_len in [0, 2, 4, 5, 100] {
+            let (mut rest, mut told) = (&all[..], Vec::new());
+            while let Some(first) = rest.first().copied() {
+                let mut out = Vec::new();
+                let taken = encode_ids(rest, max_len, &mut out);
+                assert!(out.len() <= max_len.max(2), "the first pair goes in any case");
+                let ranges = read(&out, u64::MAX - first).expect("whole pairs");
+                assert_eq!(ranges.first().map(|range| range.start), Some(0));
+                told.extend(ranges.into_iter().flatten().map(|n| first + n));
+                rest = &rest[taken..];
+            }
+            assert_eq!(told, all, "{max_len}");
         }
     }
 

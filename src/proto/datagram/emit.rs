@@ -175,6 +175,24 @@ pub(super) fn ack(msg_id: u64, proof: Proof, out: &mut Vec<u8>) {
     Control::new(FrameType::Ack, proof).write(out, |w| w.number(keys::MSG_ID, msg_id));
 }
 
+/// Appends one acknowledgement of as many messages as fit `max_len` bytes; `ids` rise. How many those are.
+pub(super) fn acks(ids: &[u64], proof: Proof, max_len: usize, out: &mut Vec<u8>) -> usize {
+    let Some((first, more)) = ids.split_first() else {
+        return 0;
+    };
+    if more.is_empty() {
+        ack(*first, proof, out);
+        return 1;
+    }
+    let mut writer = FrameWriter::new(out, FrameType::Ack, Flags::empty());
+    writer.number(keys::MSG_ID, *first);
+    proof.write(&mut writer);
+    let room = max_len.saturating_sub(writer.written() + proof.trailer_len());
+    let count = super::ack::encode_ids(ids, room, writer.payload_buffer());
+    writer.finish(proof.trailer());
+    count
+}
+
 /// HELLO, padded to `len` bytes so that no answer is longer (spec 4.8).
 #[must_use]
 pub(super) fn hello(

@@ -164,7 +164,7 @@ fn once<T>(slot: &mut Option<T>, value: T) -> Result<bool, DropReason> {
 }
 
 fn number(slot: &mut Option<u64>, value: &[u8]) -> Result<bool, DropReason> {
-    let number = keys::parse_number(value).ok_or(DropReason::Invalid)?;
+    let number = keys::parse_u64(value).ok_or(DropReason::Invalid)?;
     once(slot, number)
 }
 

@@ -42,7 +42,7 @@ mod traced;
 
 pub use config::{AnswerLimit, EndpointConfig, MAX_BUNDLED_COUNT, MAX_DATAGRAM_LEN};
 pub use endpoint::Endpoint;
-pub use ids::{IdHasher, IdMap};
+pub use ids::Rising;
 pub use parts::{Applicant, Event, Failure, Progress, SendError, Token, Transmit};
 pub use seal::{
     Direction, MAGIC as SEALED_MAGIC, OVERHEAD as SEALED_OVERHEAD, PacketKey, SealId, SealedKeys,
@@ -53,8 +53,9 @@ pub use traced::{LossRule, PathMetrics, TraceEvent, TraceItem, Traced, TracedFra
 
 use crate::proto::keys::Features;
 
-/// What this crate can do on datagrams: several frames in one (`bundle`).
+/// What this crate can do on datagrams: several frames in one (`bundle`), several messages in one
+/// acknowledgement (`ack-ranges`).
 #[must_use]
 pub fn offered() -> Features {
-    Features::of(&["bundle"])
+    Features::of(&["ack-ranges", "bundle"])
 }

@@ -23,6 +23,14 @@ pub struct Token {
     pub(super) msg_id: u64,
 }
 
+impl Token {
+    /// The message's number: of no other message of its endpoint, and above those of all before it.
+    #[must_use]
+    pub const fn msg_id(&self) -> u64 {
+        self.msg_id
+    }
+}
+
 /// A client that is being judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Applicant {

@@ -221,6 +221,7 @@ impl Endpoint {
             proof: Proof::Sealed,
             id: sealing.session(),
             bundle: features.contains("bundle"),
+            ack_ranges: features.contains("ack-ranges"),
             features,
             max_frame_len,
             cookie_made: None,

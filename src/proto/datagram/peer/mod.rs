@@ -7,7 +7,7 @@ use super::ack;
 use super::answer::AnswerCredit;
 use super::config::{
     AnswerLimit, EndpointConfig, MAX_FRAGMENT_COUNT, MAX_SETS_PER_SESSION, MAX_SETS_PER_STRANGER,
-    MAX_STRANGER_FRAGMENT_COUNT, SET_LIFE, STRANGER_LIFE,
+    MAX_SPAN_IN_SESSION, MAX_STRANGER_FRAGMENT_COUNT, SET_LIFE, STRANGER_LIFE,
 };
 use super::emit::Control;
 use super::fields::Fields;
@@ -328,7 +328,25 @@ impl Peer {
             reliable.on_fragments_acked(now, frag_id, &ranges, fields.window)
         } else {
             let msg_id = fields.msg_id.ok_or(DropReason::Invalid)?;
-            reliable.on_message_acked(now, msg_id)
+            let has_ranges = self.link.as_ref().is_some_and(|link| link.ack_ranges);
+            if has_ranges && !frame.payload.is_empty() {
+                let mut ranges = Vec::new();
+                ack::decode(frame.payload, u64::MAX - msg_id, &mut ranges)
+                    .ok_or(DropReason::Invalid)?;
+                // No more than can be on their way, and the one that is named among them.
+                let lens = ranges.iter().map(|range| range.end - range.start);
+                let count = lens.fold(0_u64, u64::saturating_add);
+                let begins = ranges.first().is_some_and(|range| range.start == 0);
+                if !begins || count > MAX_SPAN_IN_SESSION as u64 {
+                    return Err(DropReason::Invalid);
+                }
+                let ids = ranges.into_iter().flatten().map(|n| msg_id + n);
+                ids.fold(false, |known, id| {
+                    reliable.on_message_acked(now, id) || known
+                })
+            } else {
+                reliable.on_message_acked(now, msg_id)
+            }
         };
         known.then_some(()).ok_or(DropReason::Unexpected)
     }

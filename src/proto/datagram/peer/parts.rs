@@ -21,6 +21,8 @@ pub(crate) struct Link {
     pub features: Features,
     /// Whether several frames may share a datagram.
     pub bundle: bool,
+    /// Whether an acknowledgement may be of several messages.
+    pub ack_ranges: bool,
     /// Largest frame that the peer takes (bytes).
     pub max_frame_len: u64,
     /// Server: when the cookie that opened it was made.

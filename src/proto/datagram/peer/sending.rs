@@ -158,9 +158,24 @@ impl Peer {
             return;
         }
         let proof = self.proof();
+        let mut acks = std::mem::take(&mut self.acks);
+        if self.link.as_ref().is_some_and(|link| link.ack_ranges) {
+            acks.sort_unstable();
+            acks.dedup();
+            let mut rest = &acks[..];
+            while !rest.is_empty() {
+                let mut datagram = self.take_buffer();
+                let count = emit::acks(rest, proof, max_len, &mut datagram);
+                self.outbox.push_back(datagram);
+                rest = &rest[count..];
+            }
+            acks.clear();
+            acks.shrink_to(MAX_SPARE_COUNT);
+            self.acks = acks;
+            return;
+        }
         let bundle = self.link.as_ref().is_some_and(|link| link.bundle);
         let mut datagram = self.take_buffer();
-        let mut acks = std::mem::take(&mut self.acks);
         for id in acks.drain(..) {
             let before = datagram.len();
             emit::ack(id, proof, &mut datagram);

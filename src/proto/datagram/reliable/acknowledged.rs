@@ -9,7 +9,7 @@ use std::time::Instant;
 impl Reliable {
     /// ACK of a message: it was delivered. Whether anybody waited for it.
     pub(crate) fn on_message_acked(&mut self, now: Instant, msg_id: u64) -> bool {
-        if let Some(message) = self.messages.get(&msg_id) {
+        if let Some(message) = self.messages.get(msg_id) {
             let Some(number) = message.number else {
                 // Never sent, so never received.
                 return false;

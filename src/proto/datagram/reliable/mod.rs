@@ -24,7 +24,7 @@ use super::config::{
     MAX_SPAN_IN_SESSION, MAX_SPAN_OF_STRANGER,
 };
 use super::congestion::Congestion;
-use super::ids::IdMap;
+use super::ids::{IdMap, Rising};
 use super::pacing::Pacer;
 use super::parts::{Failure, Progress};
 use super::proof::Proof;
@@ -67,7 +67,7 @@ pub(crate) struct Reliable {
     congestion: Box<dyn Congestion>,
     pacer: Pacer,
     log: SentLog,
-    messages: IdMap<u64, Message>,
+    messages: Rising<Message>,
     sets: IdMap<u64, Set>,
     /// The set that carries a message.
     set_of: IdMap<u64, u64>,
@@ -89,6 +89,8 @@ pub(crate) struct Reliable {
     /// So do, after a timeout, what is sent again and what is new.
     fresh_is_next: bool,
     picked: Option<Item>,
+    /// Nothing new leaves in this turn.
+    holds_back: bool,
     /// Datagrams on their way whose item left again after them: they are done when the item is.
     copies: Vec<(Item, u64)>,
     /// Timeouts in a row without progress, and since when the next one runs.
@@ -154,7 +156,7 @@ impl Reliable {
             congestion: Box::new(Bbr::new(now, datagram_len)),
             pacer: Pacer::new(now, datagram_len),
             log: SentLog::default(),
-            messages: IdMap::default(),
+            messages: Rising::default(),
             sets: IdMap::default(),
             set_of: IdMap::default(),
             begun: Begun::default(),
@@ -168,6 +170,7 @@ impl Reliable {
             set_is_next: false,
             fresh_is_next: false,
             picked: None,
+            holds_back: false,
             copies: Vec::new(),
             timeouts: 0,
             backoff: 0,
@@ -227,7 +230,7 @@ impl Reliable {
     pub(crate) fn queue(&mut self, msg_id: u64, outgoing: Outgoing) {
         match outgoing {
             Outgoing::Message(message) => {
-                self.messages.insert(msg_id, message);
+                self.messages.push(msg_id, message);
                 self.fresh_messages.push_back(msg_id);
             }
             Outgoing::Set(frag_id, set) => {
@@ -241,7 +244,7 @@ impl Reliable {
     /// How far a message is.
     #[must_use]
     pub(crate) fn progress(&self, msg_id: u64) -> Option<Progress> {
-        if let Some(message) = self.messages.get(&msg_id) {
+        if let Some(message) = self.messages.get(msg_id) {
             return Some(Progress {
                 acknowledged: 0,
                 total: message.len as u64,
@@ -261,7 +264,7 @@ impl Reliable {
 
     /// Gives everything up.
     pub(crate) fn fail_all(&mut self, failure: Failure) {
-        let mut all: Vec<u64> = self.messages.keys().copied().collect();
+        let mut all: Vec<u64> = self.messages.iter().map(|(id, _)| id).collect();
         all.extend(self.set_of.keys());
         // At once, not one by one as the sets end.
         self.fresh_sets.clear();
@@ -278,7 +281,7 @@ impl Reliable {
     /// Gives up what needs datagrams of `len` bytes or more; how many that were.
     pub(crate) fn fail_longer(&mut self, len: usize, failure: Failure) -> usize {
         let messages = self.messages.iter().filter(|(_, m)| m.len >= len);
-        let mut all: Vec<u64> = messages.map(|(id, _)| *id).collect();
+        let mut all: Vec<u64> = messages.map(|(id, _)| id).collect();
         for (frag_id, set) in &self.sets {
             if set.datagram_len(*frag_id, 0, &self.proof) >= len {
                 all.push(set.msg_id);
@@ -292,7 +295,7 @@ impl Reliable {
     }
 
     fn end(&mut self, msg_id: u64, how: Result<(), Failure>) -> bool {
-        if let Some(message) = self.messages.remove(&msg_id) {
+        if let Some(message) = self.messages.remove(msg_id) {
             if let Some(number) = message.number {
                 self.log.finish(number);
                 self.finish_copies(|item| *item == Item::Message(msg_id));
@@ -530,7 +533,7 @@ impl Reliable {
         let messages = self
             .messages
             .iter()
-            .map(|(id, m)| (*id, over(m.progress_at)));
+            .map(|(id, m)| (id, over(m.progress_at)));
         let sets = self.sets.values().map(|s| (s.msg_id, over(s.progress_at)));
         let (mut ended, mut next) = (Vec::new(), None);
         for (msg_id, at) in messages.chain(sets) {

@@ -5,16 +5,35 @@ use super::super::traced::TraceEvent;
 use super::Reliable;
 use std::time::Instant;
 
+/// What one system call takes with segmentation offload (bytes, datagrams).
+const BATCH_LEN: usize = 64 * 1024;
+const BATCH_COUNT: usize = 64;
+
 impl Reliable {
     /// Takes in what has happened since the last time; [`Self::peek`] follows.
     pub(crate) fn begin(&mut self, now: Instant) {
         self.settle(now);
         self.pacer.refill(now, self.congestion.pacing_rate());
+        self.holds_back = self.waits_for_batch();
+    }
+
+    /// Whether there is so little room that it is better to wait for the next acknowledgement, which is on
+    /// its way: room is given back in the pieces in which it was used, and so a batch that was small once
+    /// would stay so, with a system call and an acknowledgement for each.
+    fn waits_for_batch(&self) -> bool {
+        let (in_flight, window) = (self.log.in_flight(), self.congestion.window_len());
+        let room = window.saturating_sub(in_flight);
+        let is_narrow = in_flight > window / 2 && room < BATCH_LEN.min(window / 4);
+        let places = self.max_span.saturating_sub(self.begun.span());
+        is_narrow || (in_flight > 0 && places < BATCH_COUNT)
     }
 
     /// The bytes of the next datagram, if one may leave now.
     pub(crate) fn peek(&mut self) -> Option<usize> {
         if !self.pacer.may_send() {
+            return None;
+        }
+        if self.holds_back && self.resend.is_empty() {
             return None;
         }
         let Some((item, len)) = self.pick() else {
@@ -54,7 +73,7 @@ impl Reliable {
 
     fn pick_fresh(&mut self) -> Option<(Item, usize)> {
         while let Some(&id) = self.fresh_messages.front() {
-            if self.messages.contains_key(&id) {
+            if self.messages.get(id).is_some() {
                 break;
             }
             self.fresh_messages.pop_front();
@@ -99,7 +118,7 @@ impl Reliable {
     /// The bytes of the datagram; `None` when it is not needed any more.
     fn len_of(&self, item: Item) -> Option<usize> {
         match item {
-            Item::Message(id) => self.messages.get(&id).map(|message| message.len),
+            Item::Message(id) => self.messages.get(id).map(|message| message.len),
             Item::Fragment { set, index } => {
                 let whole = self.sets.get(&set)?;
                 let is_done = whole.acked.contains(index);
@@ -137,7 +156,7 @@ impl Reliable {
                     self.fresh_messages.pop_front();
                     self.set_is_next = true;
                 }
-                if let Some(message) = self.messages.get(&id) {
+                if let Some(message) = self.messages.get(id) {
                     message.write(id, self.proof, &self.limits, out);
                 }
             }
@@ -165,7 +184,7 @@ impl Reliable {
     /// Of the last datagram that carried it.
     fn number_of(&self, item: Item) -> Option<u64> {
         match item {
-            Item::Message(id) => self.messages.get(&id)?.number,
+            Item::Message(id) => self.messages.get(id)?.number,
             Item::Fragment { set, index } => self.sets.get(&set)?.number_if_sent(index),
         }
     }
@@ -187,7 +206,7 @@ impl Reliable {
             }
         }
         let began = match item {
-            Item::Message(id) => self.messages.get_mut(&id).map(|m| m.sent(now, number)),
+            Item::Message(id) => self.messages.get_mut(id).map(|m| m.sent(now, number)),
             Item::Fragment { set, index } => {
                 let set = self.sets.get_mut(&set);
                 set.map(|set| set.sent(now, index, number))
@@ -197,7 +216,7 @@ impl Reliable {
             let place = Some(self.begun.begin());
             match item {
                 Item::Message(id) => {
-                    if let Some(message) = self.messages.get_mut(&id) {
+                    if let Some(message) = self.messages.get_mut(id) {
                         message.place = place;
                     }
                 }
