@@ -26,13 +26,18 @@ struct Pair {
 }
 
 impl Pair {
-    fn new() -> Self {
+    /// Both can do this, or all that this crate can.
+    fn new(features: Option<&str>) -> Self {
         let now = origin();
-        let mut server = EndpointConfig::default();
+        let mut client = EndpointConfig::default();
+        if let Some(features) = features {
+            client.features = features.parse().expect("names");
+        }
+        let mut server = client.clone();
         server.accept_sessions = true;
         let addr = |text: &str| text.parse().expect("an address");
         Self {
-            client: Endpoint::new(EndpointConfig::default(), [2; 32], now),
+            client: Endpoint::new(client, [2; 32], now),
             server: Endpoint::new(server, [1; 32], now),
             client_addr: addr("192.0.2.2:5000"),
             server_addr: addr("192.0.2.1:6969"),
@@ -82,6 +87,39 @@ impl Pair {
             .expect("it can be sent");
     }
 
+    /// Opens a session: the four datagrams of that.
+    fn connect(&mut self) -> [Vec<u8>; 4] {
+        self.client
+            .connect(self.now, self.server_addr)
+            .expect("there is no session");
+        let first = only(self.client_sends());
+        let cookie = only(self.ask(&[&first]));
+        let second = only(self.answer(&[&cookie]));
+        let welcome = only(self.ask(&[&second]));
+        assert_eq!(self.answer(&[&welcome]), [[0; 0]; 0]);
+        assert!(matches!(
+            only(Self::events(&mut self.client)),
+            Event::Connected { .. }
+        ));
+        [first, cookie, second, welcome]
+    }
+
+    /// What answers these messages, which arrive together but for one.
+    fn acknowledgement(&mut self, texts: &[&str], lost: Option<usize>) -> Vec<u8> {
+        for text in texts {
+            self.send(Frame::data(*text));
+        }
+        let mut messages = self.client_sends();
+        if let Some(lost) = lost {
+            messages.remove(lost);
+        }
+        let ack = only(self.ask(&messages));
+        self.answer(&[&ack]);
+        let ended = Self::events(&mut self.client);
+        assert_eq!(ended.len(), messages.len());
+        ack
+    }
+
     fn events(endpoint: &mut Endpoint) -> Vec<Event> {
         std::iter::from_fn(|| endpoint.poll_event()).collect()
     }
@@ -110,7 +148,7 @@ fn only<T>(items: Vec<T>) -> T {
 
 /// The datagrams of appendix B, in its order, each with the words of its title.
 fn exchange() -> Vec<(&'static str, Vec<u8>)> {
-    let mut pair = Pair::new();
+    let mut pair = Pair::new(None);
     let mut all = Vec::new();
 
     let hello = Frame::data("Hello").with_header("test", "value");
@@ -126,18 +164,7 @@ fn exchange() -> Vec<(&'static str, Vec<u8>)> {
         Event::Delivered(_)
     ));
 
-    pair.client
-        .connect(pair.now, pair.server_addr)
-        .expect("there is no session");
-    let first = only(pair.client_sends());
-    let cookie = only(pair.ask(&[&first]));
-    let second = only(pair.answer(&[&cookie]));
-    let welcome = only(pair.ask(&[&second]));
-    assert_eq!(pair.answer(&[&welcome]), [[0; 0]; 0]);
-    assert!(matches!(
-        only(Pair::events(&mut pair.client)),
-        Event::Connected { .. }
-    ));
+    let [first, cookie, second, welcome] = pair.connect();
     all.push(("HELLO", first));
     all.push(("WELCOME with a cookie", cookie));
     all.push(("HELLO with the cookie", second));
@@ -172,14 +199,13 @@ fn exchange() -> Vec<(&'static str, Vec<u8>)> {
     pair.answer(&ack);
     Pair::events(&mut pair.client);
 
-    for text in ["one", "two"] {
-        pair.send(Frame::data(text));
-    }
-    let messages = pair.client_sends();
-    let bundle = only(pair.ask(&messages));
-    all.push(("a bundle of two acknowledgements", bundle.clone()));
-    pair.answer(&[bundle]);
-    assert_eq!(Pair::events(&mut pair.client).len(), 2);
+    let ranges = pair.acknowledgement(&["one", "two", "three", "four"], Some(2));
+    all.push(("an acknowledgement of three messages", ranges));
+
+    let mut pair = Pair::new(Some("bundle"));
+    pair.connect();
+    let bundle = pair.acknowledgement(&["one", "two"], None);
+    all.push(("a bundle of two acknowledgements", bundle));
     all
 }
 
@@ -210,7 +236,7 @@ fn the_datagrams_of_appendix_b_are_those_that_endpoints_send() {
 #[test]
 fn the_datagrams_of_appendix_b_decode_to_their_headers_and_encode_again() {
     let spec = spec();
-    let expected: [(FrameType, Flags, &[&str]); 10] = [
+    let expected: [(FrameType, Flags, &[&str]); 11] = [
         (FrameType::Data, Flags::REQ_ACK, &["test", "msg-id"]),
         (FrameType::Ack, Flags::empty(), &["msg-id"]),
         (
@@ -232,6 +258,7 @@ fn the_datagrams_of_appendix_b_decode_to_their_headers_and_encode_again() {
         (FrameType::Data, Flags::FRAG.union(Flags::REQ_ACK), FRAGMENT),
         (FrameType::Data, Flags::FRAG.union(Flags::REQ_ACK), FRAGMENT),
         (FrameType::Ack, Flags::FRAG, &["frag-id", "window", "sid"]),
+        (FrameType::Ack, Flags::empty(), &["msg-id", "sid"]),
         (FrameType::Ack, Flags::empty(), &["msg-id", "sid"]),
     ];
     let blocks = blocks(&spec);

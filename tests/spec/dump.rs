@@ -108,7 +108,7 @@ impl Text {
 
     fn frame(&mut self, datagram: &[u8], frame: FrameRef<'_>) {
         self.head(datagram, "");
-        if frame.flags.contains(Flags::FRAG) && frame.typ == FrameType::Ack {
+        if frame.typ == FrameType::Ack {
             self.ranges(frame.payload);
         } else if frame.flags.contains(Flags::FRAG) {
             self.chunk(frame);

@@ -59,7 +59,7 @@ impl Default for UdpConfig {
             recv_buffer_len: Some(4 * 1024 * 1024),
             recv_queue_count: 4096,
             recv_queue_len: 64 * 1024 * 1024,
-            send_queue_count: 16 * 1024,
+            send_queue_count: 4096,
             send_queue_len: 64 * 1024 * 1024,
             read_timeout: None,
             spin: Duration::ZERO,
@@ -203,7 +203,7 @@ impl UdpConfig {
     }
 
     /// Messages that wait for acknowledgement: so many, and so many bytes; a single one may be larger.
-    /// Default: 16,384 and 64 MiB. Beyond it sending waits.
+    /// Default: 4,096 and 64 MiB. Beyond it sending waits.
     #[must_use]
     pub fn send_queue(mut self, count: usize, len: usize) -> Self {
         self.send_queue_count = count;

@@ -324,17 +324,18 @@ impl Core {
         ended.find(|(with, _)| *with == peer).map(|(_, by)| *by)
     }
 
-    /// The same for a caller that waited: it goes on when there is room for a batch, not for each message
+    /// Whether an acknowledged send of `len` bytes may begin.
+    pub(super) fn has_room(&self, config: &UdpConfig, len: usize) -> bool {
+        self.pending_count == 0
+            || (self.pending_count < config.send_queue_count
+                && self.pending_len + len <= config.send_queue_len)
+    }
+
+    /// The same for a caller that has waited: it goes on when there is room for a batch, not for each message
     /// that was acknowledged.
     pub(super) fn has_room_again(&self, config: &UdpConfig, len: usize) -> bool {
         let batch = BATCH_COUNT.min(config.send_queue_count / 4);
         let is_narrow = self.pending_count + batch > config.send_queue_count;
         self.has_room(config, len) && !is_narrow
-    }
-
-    pub(super) fn has_room(&self, config: &UdpConfig, len: usize) -> bool {
-        self.pending_count == 0
-            || (self.pending_count < config.send_queue_count
-                && self.pending_len + len <= config.send_queue_len)
     }
 }

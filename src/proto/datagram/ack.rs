@@ -116,7 +116,10 @@ mod tests {
             while let Some(first) = rest.first().copied() {
                 let mut out = Vec::new();
                 let taken = encode_ids(rest, max_len, &mut out);
-                assert!(out.len() <= max_len.max(2), "the first pair goes in any case");
+                assert!(
+                    out.len() <= max_len.max(2),
+                    "the first pair goes in any case"
+                );
                 let ranges = read(&out, u64::MAX - first).expect("whole pairs");
                 assert_eq!(ranges.first().map(|range| range.start), Some(0));
                 told.extend(ranges.into_iter().flatten().map(|n| first + n));

@@ -155,7 +155,10 @@ mod tests {
                     assert_eq!(table.get_mut(some), model.get_mut(&some));
                     assert_eq!(table.remove(some), model.remove(&some));
                 }
-                assert_eq!((table.len(), table.is_empty()), (model.len(), model.is_empty()));
+                assert_eq!(
+                    (table.len(), table.is_empty()),
+                    (model.len(), model.is_empty())
+                );
                 assert!(table.entries.len() <= 2 * table.len() + MIN_GONE_COUNT);
             }
             let all: Vec<u64> = table.iter().map(|(number, _)| number).collect();

@@ -631,3 +631,61 @@ fn a_bundle_of_messages_is_taken_as_a_whole() {
     let dropped = pair.ends[0].stats().dropped(DropReason::QueueFull);
     assert_eq!(dropped, 1, "of more than a datagram may bring");
 }
+
+/// spec 4.5: one acknowledgement may name several messages, where both sides agreed on that.
+#[test]
+fn an_acknowledgement_of_several_messages_is_exact_or_nothing() {
+    for (features, has_ranges) in [("ack-ranges,bundle", true), ("bundle", false)] {
+        let mut pair = Pair::new(EndpointConfig {
+            features: features.parse().expect("names"),
+            ..EndpointConfig::default()
+        });
+        pair.connect();
+        pair.lose = |_| true;
+        let tokens: Vec<Token> = (0..4).map(|_| pair.send(Frame::data("x"))).collect();
+        pair.drain(1);
+        let (now, from) = (pair.now, pair.addrs[0]);
+        let index = pair.ends[1].sessions[&from];
+        let proof = pair.ends[1].peer(index).map(Peer::proof);
+        let Some(Proof::Sid(sid)) = proof else {
+            panic!("there is a plain session: {proof:?}")
+        };
+        let mut acknowledge = |payload: &[u8]| {
+            let mut ack = Frame::new(FrameType::Ack)
+                .with_header("msg-id", tokens[0].msg_id().to_string())
+                .with_header("sid", sid);
+            ack.payload = payload.to_vec();
+            pair.ends[1].handle_datagram(now, from, &encoded(&ack), true);
+            let events: Vec<Event> = std::iter::from_fn(|| pair.ends[1].poll_event()).collect();
+            let tokens = events.iter().map(|event| match event {
+                Event::Delivered(token) => *token,
+                other => panic!("{other:?}"),
+            });
+            let stats = pair.ends[1].stats();
+            let dropped = [DropReason::Invalid, DropReason::Unexpected].map(|r| stats.dropped(r));
+            (tokens.collect::<Vec<_>>(), dropped)
+        };
+        if has_ranges {
+            let not_from_the_first = [1, 1];
+            let half_a_pair = [0];
+            let too_many = [0, 0x81, 0x10];
+            let beyond_all_numbers = [0, 1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1, 1];
+            let bad: [&[u8]; 4] = [
+                &not_from_the_first,
+                &half_a_pair,
+                &too_many,
+                &beyond_all_numbers,
+            ];
+            for (count, payload) in bad.into_iter().enumerate() {
+                let expected = (vec![], [count as u64 + 1, 0]);
+                assert_eq!(acknowledge(payload), expected, "{payload:?}");
+            }
+            let three = vec![tokens[0], tokens[1], tokens[3]];
+            assert_eq!(acknowledge(&[0, 2, 1, 1]), (three, [4, 0]));
+            assert_eq!(acknowledge(&[0, 2, 1, 1]), (vec![], [4, 1]), "known");
+            assert_eq!(acknowledge(&[0, 4]), (vec![tokens[2]], [4, 1]), "the rest");
+        } else {
+            assert_eq!(acknowledge(&[0, 4]), (vec![tokens[0]], [0, 0]));
+        }
+    }
+}

@@ -192,7 +192,7 @@ fn the_same_exchange_gives_the_same_events() {
     };
     let once = relative(&mut Run::connected(1000));
     assert_eq!(once, relative(&mut Run::connected(1000)));
-    assert!(once.len() > 30, "{}", once.len());
+    assert!(once.len() > 20, "{}", once.len());
 }
 
 #[test]
@@ -243,6 +243,6 @@ fn what_is_off_collects_nothing_and_what_is_full_counts() {
     assert_eq!(run.client.pending_count(), 0, "it goes on all the same");
     let (more, more_lost) = run.taken();
     assert_eq!(more.len(), 5);
-    assert!(more_lost > 20, "{more_lost} after {lost}");
+    assert!(more_lost > 15, "{more_lost} after {lost}");
     assert!(events.len() <= 5);
 }

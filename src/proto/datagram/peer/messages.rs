@@ -66,7 +66,9 @@ impl Peer {
         (len, datagram_len): (usize, usize),
         shared: &mut Shared<'_>,
     ) -> Result<(usize, bool), DropReason> {
-        if let Some(ended) = self.reassembly.ended(fields.frag_id) {
+        let exists = self.reassembly.set_mut(fields.frag_id).is_some();
+        let ended = (!exists).then(|| self.reassembly.ended(fields.frag_id));
+        if let Some(ended) = ended.flatten() {
             return match ended {
                 Some(msg_id) => {
                     self.acknowledge(msg_id);

@@ -89,7 +89,7 @@ pub(crate) struct Reliable {
     /// So do, after a timeout, what is sent again and what is new.
     fresh_is_next: bool,
     picked: Option<Item>,
-    /// Nothing new leaves in this turn.
+    /// Nothing new leaves in this turn: there is too little room.
     holds_back: bool,
     /// Datagrams on their way whose item left again after them: they are done when the item is.
     copies: Vec<(Item, u64)>,
@@ -392,9 +392,11 @@ impl Reliable {
         self.timer_from.checked_add(delay)
     }
 
-    /// Nothing is on its way and nothing may leave: the receiver's window is closed.
+    /// Nothing is on its way and nothing may leave: the receiver's window is closed. What only waits for the
+    /// pace leaves by itself.
     fn is_stuck(&self) -> bool {
-        self.log.in_flight() == 0 && self.resend.is_empty() && !self.fresh_sets.is_empty()
+        let is_idle = self.log.in_flight() == 0 && self.resend.is_empty();
+        is_idle && !self.fresh_sets.is_empty() && self.fresh_fragment().is_none()
     }
 
     /// Resends what is due, gives up what is over its time.

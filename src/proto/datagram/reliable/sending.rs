@@ -14,18 +14,22 @@ impl Reliable {
     pub(crate) fn begin(&mut self, now: Instant) {
         self.settle(now);
         self.pacer.refill(now, self.congestion.pacing_rate());
-        self.holds_back = self.waits_for_batch();
+        self.holds_back = self.is_narrow() || self.has_few_places();
     }
 
-    /// Whether there is so little room that it is better to wait for the next acknowledgement, which is on
-    /// its way: room is given back in the pieces in which it was used, and so a batch that was small once
-    /// would stay so, with a system call and an acknowledgement for each.
-    fn waits_for_batch(&self) -> bool {
-        let (in_flight, window) = (self.log.in_flight(), self.congestion.window_len());
-        let room = window.saturating_sub(in_flight);
-        let is_narrow = in_flight > window / 2 && room < BATCH_LEN.min(window / 4);
+    /// Whether a large window has room for less than a batch. More will come with the next acknowledgement, and it
+    /// is better to wait for that: room is given back in the pieces in which it was used, so batches that
+    /// were small once would stay so, with a system call and an acknowledgement for each.
+    fn is_narrow(&self) -> bool {
+        let window = self.congestion.window_len();
+        let room = window.saturating_sub(self.log.in_flight());
+        window >= 4 * BATCH_LEN && room < BATCH_LEN
+    }
+
+    /// The same for messages that may begin.
+    fn has_few_places(&self) -> bool {
         let places = self.max_span.saturating_sub(self.begun.span());
-        is_narrow || (in_flight > 0 && places < BATCH_COUNT)
+        self.log.in_flight() > 0 && places < BATCH_COUNT
     }
 
     /// The bytes of the next datagram, if one may leave now.
@@ -33,16 +37,16 @@ impl Reliable {
         if !self.pacer.may_send() {
             return None;
         }
-        if self.holds_back && self.resend.is_empty() {
-            return None;
-        }
-        let Some((item, len)) = self.pick() else {
-            if !self.is_idle() && self.log.in_flight() < self.congestion.window_len() {
-                self.congestion.on_idle(self.log.in_flight());
+        let in_flight = self.log.in_flight();
+        let holds_back = self.holds_back && self.resend.is_empty();
+        let picked = if holds_back { None } else { self.pick() };
+        let Some((item, len)) = picked else {
+            let waits_for_window = holds_back && self.is_narrow();
+            if !self.is_idle() && in_flight < self.congestion.window_len() && !waits_for_window {
+                self.congestion.on_idle(in_flight);
             }
             return None;
         };
-        let in_flight = self.log.in_flight();
         if in_flight > 0 && in_flight + len > self.congestion.window_len() {
             return None;
         }
@@ -99,7 +103,7 @@ impl Reliable {
     }
 
     /// The next fragment that was never sent, if the receiver takes it.
-    fn fresh_fragment(&self) -> Option<Item> {
+    pub(super) fn fresh_fragment(&self) -> Option<Item> {
         let frag_id = *self.fresh_sets.front()?;
         let set = self.sets.get(&frag_id)?;
         let begins = set.next == 0;
