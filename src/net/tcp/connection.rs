@@ -362,7 +362,10 @@ impl VstpTcpConnection {
             self.reader.lend(frame);
             return Ok(Some(self.reader.frame()));
         }
-        Ok(self.reader.next_frame(until)?.then(|| self.reader.frame()))
+        if !self.reader.next_frame(until)? {
+            return Ok(None);
+        }
+        Ok(Some(self.reader.frame()))
     }
 
     /// [`recv`](Self::recv) into a frame that was used before, whose memory is used again: nothing is
