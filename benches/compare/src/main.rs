@@ -27,7 +27,7 @@ use std::env;
 use std::net::SocketAddr;
 use std::process;
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const HELP: &str = "\
 compare: UDP of this crate beside bare sockets and quinn, TCP beside tungstenite, over loopback
@@ -50,7 +50,8 @@ Contestants take turns, round by round; medians are printed, and rates as ratios
 sockets (GSO and GRO through quinn-udp) acknowledge nothing: their sender goes on until enough has
 arrived. For quinn the time ends when the receiver, having read all, has said so; for vstp
 when all frames are acknowledged, each by itself. quinn encrypts, and so does
-`vstp, sealed`; the other vstp does not.";
+`vstp, sealed`; the other vstp does not. `cpu` is the time of the processors for both ends and the
+system, which other work on the machine changes less than the rates.";
 
 /// How two ends reach each other.
 #[derive(Clone, Copy)]
@@ -80,16 +81,59 @@ impl Path {
     }
 }
 
+/// What something took: time, and time of the processors for all threads of this process, those of the
+/// system on their behalf included.
+#[derive(Clone, Copy)]
+pub(crate) struct Took {
+    pub(crate) time: Duration,
+    pub(crate) cpu: Duration,
+}
+
+/// Measures that.
+pub(crate) struct Watch {
+    began: Instant,
+    cpu: Duration,
+}
+
+impl Watch {
+    pub(crate) fn start() -> Self {
+        Self {
+            began: Instant::now(),
+            cpu: Self::cpu(),
+        }
+    }
+
+    pub(crate) fn elapsed(&self) -> Took {
+        Took {
+            time: self.began.elapsed(),
+            cpu: Self::cpu() - self.cpu,
+        }
+    }
+
+    #[cfg(unix)]
+    fn cpu() -> Duration {
+        let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
+    }
+
+    #[cfg(not(unix))]
+    fn cpu() -> Duration {
+        Duration::ZERO
+    }
+}
+
 /// What a contestant took for its work, and a remark.
 pub(crate) struct Outcome {
     seconds: f64,
+    cpu_seconds: f64,
     note: String,
 }
 
 impl Outcome {
-    pub(crate) fn new(took: Duration) -> Self {
+    pub(crate) fn new(took: Took) -> Self {
         Self {
-            seconds: took.as_secs_f64(),
+            seconds: took.time.as_secs_f64(),
+            cpu_seconds: took.cpu.as_secs_f64(),
             note: String::new(),
         }
     }
@@ -326,31 +370,41 @@ fn lossy(options: &Options) {
 /// Lets the contestants take turns and prints their medians.
 fn race(label: &str, ops: usize, len: usize, rounds: usize, mut contestants: Vec<Work<'_>>) {
     let mut times = vec![Vec::new(); contestants.len()];
+    let mut cpu_times = times.clone();
     let mut notes = vec![String::new(); contestants.len()];
     for round in 0..rounds {
         for turn in 0..contestants.len() {
             let index = (round + turn) % contestants.len();
             let outcome = (contestants[index].1)();
             times[index].push(outcome.seconds);
+            cpu_times[index].push(outcome.cpu_seconds);
             notes[index] = outcome.note;
         }
     }
     println!("{label}");
     let mut base = None;
-    for (((name, _), times), note) in contestants.iter().zip(&mut times).zip(notes) {
+    let names = contestants.iter().map(|(name, _)| name);
+    let measured = names.zip(&mut times).zip(&mut cpu_times).zip(notes);
+    for (((name, times), cpu_times), note) in measured {
+        let cpu = median(cpu_times) / ops as f64;
         let seconds = median(times) / ops as f64;
         let base = *base.get_or_insert(seconds);
         let (time, rate) = (format!("{:.2} us", seconds * 1e6), 1e-3 / seconds);
         let bytes = len as f64 / seconds / 1e6;
-        let (time, rate) = match (ops, len) {
-            (_, 0) => (time, format!("{rate:.1} k/s")),
+        let (time, cpu, rate) = match (ops, len) {
+            (_, 0) => (time, cpu_us(cpu), format!("{rate:.1} k/s")),
             (1, _) => (
                 format!("{:.1} ms", seconds * 1e3),
+                format!("{:.1} ms", cpu * 1e3),
                 format!("{bytes:.0} MB/s"),
             ),
-            _ => (time, format!("{rate:.0} k/s, {bytes:.0} MB/s")),
+            _ => (time, cpu_us(cpu), format!("{rate:.0} k/s, {bytes:.0} MB/s")),
         };
         let ratio = base / seconds;
-        println!("  {name:<22} {time:>10} {rate:>22} {ratio:>7.3}   {note}");
+        println!("  {name:<22} {time:>10} {rate:>22} {ratio:>7.3}   cpu {cpu:>9}   {note}");
     }
+}
+
+fn cpu_us(seconds: f64) -> String {
+    format!("{:.2} us", seconds * 1e6)
 }

@@ -3,10 +3,10 @@
 //! Settings are the defaults, but for datagrams of 1,472 bytes, as the others send.
 
 use crate::sockets::DATAGRAM_LEN;
-use crate::{Outcome, Path, start};
+use crate::{Outcome, Path, Watch, start};
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use vstp::net::tcp::TcpConfig;
 use vstp::net::tls::dev;
 use vstp::net::udp::{SealedSessions, UdpConfig};
@@ -31,7 +31,7 @@ pub(crate) fn round_trips(n: usize, spin: Duration) -> Outcome {
     });
     client.connect(to).unwrap();
     let frame = Frame::data([7; 64]);
-    let began = Instant::now();
+    let began = Watch::start();
     for _ in 0..n {
         client.send(&frame, to).unwrap();
         let (frame, _) = client.recv_timeout(PATIENCE).unwrap();
@@ -83,7 +83,7 @@ fn send(
     let payload = vec![7; len];
     let ready = if len < PIECE_LEN { 0 } else { count };
     let ready: Vec<Frame> = (0..ready).map(|_| Frame::data(payload.clone())).collect();
-    let began = Instant::now();
+    let began = Watch::start();
     for _ in ready.len()..count {
         drop(client.start_send(Frame::data(payload.clone()), to).unwrap());
     }

@@ -5,7 +5,7 @@
 //! that loses gets BBR (128 MB/s where Cubic had 2), the clean one stays with Cubic.
 
 use crate::sockets::{self, DATAGRAM_LEN};
-use crate::{Outcome, Path};
+use crate::{Outcome, Path, Took, Watch};
 use bytes::{Bytes, BytesMut};
 use quinn::congestion::BbrConfig;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
@@ -18,7 +18,7 @@ use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, Send
 use quinn::{ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+
 use tokio::runtime::{Builder, Runtime};
 
 /// Messages are written in pieces of about this size.
@@ -244,10 +244,10 @@ async fn drive(endpoint: Endpoint, config: ClientConfig, to: SocketAddr, job: Jo
     Outcome::new(took).note(format!("{:.1} % of packets counted as lost", share * 100.0))
 }
 
-async fn drive_round_trips(connection: &Connection, n: usize) -> Duration {
+async fn drive_round_trips(connection: &Connection, n: usize) -> Took {
     let (mut send, mut recv) = connection.open_bi().await.unwrap();
     let mut buf = [7; PREFIX_LEN + 64];
-    let began = Instant::now();
+    let began = Watch::start();
     for _ in 0..n {
         send.write_all(&buf).await.unwrap();
         recv.read_exact(&mut buf).await.unwrap();
@@ -255,9 +255,9 @@ async fn drive_round_trips(connection: &Connection, n: usize) -> Duration {
     began.elapsed()
 }
 
-async fn drive_datagrams(connection: &Connection, n: usize) -> Duration {
+async fn drive_datagrams(connection: &Connection, n: usize) -> Took {
     let datagram = Bytes::from_static(&[7; 64]);
-    let began = Instant::now();
+    let began = Watch::start();
     for _ in 0..n {
         connection.send_datagram(datagram.clone()).unwrap();
         assert_eq!(connection.read_datagram().await.unwrap().len(), 64);
@@ -265,11 +265,11 @@ async fn drive_datagrams(connection: &Connection, n: usize) -> Duration {
     began.elapsed()
 }
 
-async fn drive_messages(connection: &Connection, len: usize, count: usize) -> Duration {
+async fn drive_messages(connection: &Connection, len: usize, count: usize) -> Took {
     let (mut send, recv) = connection.open_bi().await.unwrap();
     let message = vec![7; len];
     let piece_count = (PIECE_LEN / (PREFIX_LEN + len)).max(1);
-    let began = Instant::now();
+    let began = Watch::start();
     let mut left = count;
     while left > 0 {
         let now = left.min(piece_count);
@@ -285,10 +285,10 @@ async fn drive_messages(connection: &Connection, len: usize, count: usize) -> Du
     began.elapsed()
 }
 
-async fn drive_bulk(connection: &Connection, len: usize) -> Duration {
+async fn drive_bulk(connection: &Connection, len: usize) -> Took {
     let (mut send, recv) = connection.open_bi().await.unwrap();
     let piece = Bytes::from(vec![7; BULK_PIECE_LEN.min(len)]);
-    let began = Instant::now();
+    let began = Watch::start();
     let mut left = len;
     while left > 0 {
         let now = left.min(piece.len());

@@ -1,7 +1,7 @@
 //! Bare sockets: what the kernel can do. Nothing is acknowledged, ordered or sent again.
 
 use crate::sockets::{self, DATAGRAM_LEN, Offload, READ_LEN, Train};
-use crate::{Outcome, Path, start};
+use crate::{Outcome, Path, Took, Watch, start};
 use quinn_udp::RecvMeta;
 use std::io::{ErrorKind, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
@@ -34,7 +34,7 @@ pub(crate) fn round_trips(n: usize, spin: Duration) -> Outcome {
         }
     });
     let mut buf = [7; 64];
-    let began = Instant::now();
+    let began = Watch::start();
     for _ in 0..n {
         client.send(&buf).unwrap();
         recv(&client, &mut buf, spin);
@@ -95,7 +95,7 @@ pub(crate) fn one_way(path: Path, len: usize, count: usize, offload: bool) -> Ou
             Instant::now()
         }
     });
-    let began = Instant::now();
+    let (began, watch) = (Instant::now(), Watch::start());
     let (mut sent, mut lost) = (0, 0);
     let (mut arrived, mut arrived_at) = (0, began);
     while arrived < count {
@@ -114,7 +114,10 @@ pub(crate) fn one_way(path: Path, len: usize, count: usize, offload: bool) -> Ou
             assert!(now - began < PATIENCE, "the datagrams do not arrive");
         }
     }
-    let took = receiver.join().unwrap() - began;
+    let took = Took {
+        time: receiver.join().unwrap() - began,
+        ..watch.elapsed()
+    };
     drop(relay);
     let ratio = sent as f64 / count as f64;
     Outcome::new(took).note(format!("sent {ratio:.2} x what had to arrive"))

@@ -1,9 +1,8 @@
 //! TCP in plaintext beside tungstenite, WebSocket on blocking sockets: the nearest crate in shape. Its
 //! sender is the server, whose messages are not masked, which is the faster direction.
 
-use crate::{Outcome, start};
+use crate::{Outcome, Watch, start};
 use std::net::{TcpListener, TcpStream};
-use std::time::Instant;
 use tungstenite::{Bytes, Message, WebSocket, accept, client};
 use vstp::{Frame, VstpTcpClient, VstpTcpServer};
 
@@ -27,7 +26,7 @@ fn websockets() -> (WebSocket<TcpStream>, WebSocket<TcpStream>) {
 /// Messages of `len` bytes one way, gathered by the peer's own buffer.
 pub(crate) fn websocket_one_way(len: usize, count: usize) -> Outcome {
     let (mut near, mut far) = websockets();
-    let began = Instant::now();
+    let began = Watch::start();
     let receiving = start("receiver", move || {
         for _ in 0..count {
             assert_eq!(near.read().unwrap().len(), len);
@@ -51,7 +50,7 @@ pub(crate) fn vstp_one_way(len: usize, count: usize) -> Outcome {
     });
     let mut far = server.accept().unwrap();
     let mut near = connecting.join().unwrap();
-    let began = Instant::now();
+    let began = Watch::start();
     let receiving = start("receiver", move || {
         for _ in 0..count {
             assert_eq!(near.recv_ref().unwrap().unwrap().payload.len(), len);
@@ -79,7 +78,7 @@ pub(crate) fn websocket_round_trips(count: usize) -> Outcome {
         }
     });
     let payload = Bytes::from(vec![7; 64]);
-    let began = Instant::now();
+    let began = Watch::start();
     for _ in 0..count {
         near.send(Message::Binary(payload.clone())).unwrap();
         assert_eq!(near.read().unwrap().len(), 64);
@@ -106,7 +105,7 @@ pub(crate) fn vstp_round_trips(count: usize) -> Outcome {
         far
     });
     let frame = Frame::data(vec![7; 64]);
-    let began = Instant::now();
+    let began = Watch::start();
     for _ in 0..count {
         near.send(&frame).unwrap();
         assert_eq!(near.recv().unwrap().unwrap().payload.len(), 64);
