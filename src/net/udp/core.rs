@@ -71,6 +71,8 @@ pub(super) struct Core {
     /// Sends that were queued since datagrams were asked for.
     pub(super) gathered: usize,
     pub(super) gather_until: Option<Instant>,
+    /// Such a batch was begun since the timer thread looked last.
+    pub(super) gathers: bool,
     /// What became of `connect`, until it is asked.
     connected: HashMap<SocketAddr, Result<(), Failure>>,
     /// Answered PINGs of `ping`, until they are asked for.
@@ -106,6 +108,7 @@ impl Core {
             failed: None,
             gathered: 0,
             gather_until: None,
+            gathers: false,
             connected: HashMap::new(),
             pongs: VecDeque::new(),
             ended: VecDeque::new(),

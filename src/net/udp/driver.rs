@@ -24,8 +24,10 @@ use std::time::{Duration, Instant};
 
 /// Acknowledged sends that are begun one after the other leave together once so many are ready.
 const GATHER_COUNT: usize = 64;
-/// They wait for each other at most this long.
+/// They wait for each other so long, unless many such batches follow each other: then the timer thread looks by
+/// itself so often, since telling it of each batch would cost a system call and a wake-up each.
 const GATHER_TIME: Duration = Duration::from_micros(100);
+const GATHER_TICK: Duration = Duration::from_micros(500);
 /// Fewer on their way than this are not worth gathering: the next may never come.
 const GATHER_FROM: usize = 8;
 
@@ -212,8 +214,9 @@ impl Driver {
 
     /// Whether the timer thread must be told of an earlier deadline.
     fn arm(&self, core: &mut Core) -> bool {
+        let gathered = core.gather_until.and_then(|at| at.checked_add(GATHER_TICK));
         let next = core.endpoint.next_timeout();
-        let next = next.into_iter().chain(core.gather_until).min();
+        let next = next.into_iter().chain(gathered).min();
         let Some(next) = next.filter(|_| core.timer_sleeps) else {
             return false;
         };
@@ -230,7 +233,7 @@ impl Driver {
         let mut core = self.lock();
         while !core.closed {
             let next = core.endpoint.next_timeout();
-            let next = next.into_iter().chain(core.gather_until).min();
+            let mut next = next.into_iter().chain(core.gather_until).min();
             let now = clock::now();
             if next.is_some_and(|at| at <= now) {
                 core.endpoint.handle_timeout(now);
@@ -239,6 +242,9 @@ impl Driver {
                 self.after(core);
                 core = self.lock();
                 continue;
+            }
+            if std::mem::take(&mut core.gathers) {
+                next = next.into_iter().chain(now.checked_add(GATHER_TICK)).min();
             }
             core.armed = next;
             core.timer_sleeps = true;
@@ -457,6 +463,7 @@ impl Driver {
         if core.pending_count >= GATHER_FROM && core.gathered < GATHER_COUNT {
             if core.gather_until.is_none() {
                 core.gather_until = now.checked_add(GATHER_TIME);
+                core.gathers = true;
                 if self.arm(&mut core) {
                     drop(core);
                     self.timer.notify_one();
