@@ -340,10 +340,11 @@ impl Peer {
                 if !begins || count > MAX_SPAN_IN_SESSION as u64 {
                     return Err(DropReason::Invalid);
                 }
-                let ids = ranges.into_iter().flatten().map(|n| msg_id + n);
-                ids.fold(false, |known, id| {
-                    reliable.on_message_acked(now, id) || known
-                })
+                let mut known = false;
+                for place in ranges.into_iter().flatten() {
+                    known |= reliable.on_message_acked(now, msg_id + place);
+                }
+                known
             } else {
                 reliable.on_message_acked(now, msg_id)
             }
