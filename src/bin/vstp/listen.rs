@@ -56,6 +56,9 @@ pub(crate) struct ListenArgs {
     /// With ADDR: UDP
     #[arg(long)]
     udp: bool,
+    /// With ADDR: TCP and UDP at one port
+    #[arg(long, conflicts_with = "udp")]
+    auto: bool,
     /// With ADDR: accept only clients with a certificate of these authorities (PEM)
     #[arg(long, value_name = "FILE", env = "VSTP_CLIENT_CA")]
     client_ca: Option<PathBuf>,
@@ -78,9 +81,9 @@ pub(crate) fn run(args: ListenArgs, talk: Talk) -> Result<(), Failure> {
     if !Url::is_url(&args.target) {
         return as_server(args, form, left, &events, talk);
     }
-    if args.dev || args.udp || args.client_ca.is_some() {
+    if args.dev || args.udp || args.auto || args.client_ca.is_some() {
         return Err(Failure::usage(
-            "--dev, --udp and --client-ca are for an address of this machine; a URL says all of that itself",
+            "--dev, --udp, --auto and --client-ca are for an address of this machine; a URL says all of that itself",
         ));
     }
     let url: Url = args.target.parse().map_err(Failure::usage)?;
@@ -134,6 +137,7 @@ fn as_server(
     talk: Talk,
 ) -> Result<(), Failure> {
     let (sender, messages) = bounded(WAITING);
+    let event_log = args.connect.event_log()?;
     let binding = Binding {
         address: server::address(&args.target).map_err(Failure::usage)?,
         cert: args.connect.cert,
@@ -145,14 +149,16 @@ fn as_server(
         dev: args.dev,
         plaintext: args.connect.plaintext,
         udp: args.udp,
+        auto: args.auto,
         compress: args.connect.compress,
+        event_log,
         limits: LimitArgs {
             max_frame_size: args.connect.max_frame_size,
             ..LimitArgs::default()
         },
     };
     let running = binding.start(queue(sender))?;
-    let url = format!("{}://{}", binding.scheme(), running.local_addr());
+    let url = format!("{}://{}", binding.scheme().name(), running.local_addr());
     // On stderr, as stdout holds the messages and nothing else.
     talk.say(format!("listening on {url} ({})", binding.transport()));
     let end = loop {
