@@ -8,12 +8,13 @@ use crate::output::Talk;
 use crate::token;
 use crate::units;
 use crate::url::{Scheme, Url};
-use clap::{Args, ValueEnum};
 use clap::builder::FalseyValueParser;
+use clap::{Args, ValueEnum};
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use vstp::VstpError;
 use vstp::ext::CompressionConfig;
 use vstp::net::auto::AutoConfig;
 use vstp::net::event_log::EventLog;
@@ -22,7 +23,6 @@ use vstp::net::tcp::TcpConfig;
 use vstp::net::tls::{TlsClientConfig, dev};
 use vstp::net::udp::UdpConfig;
 use vstp::proto::auto::Via;
-use vstp::VstpError;
 
 /// How to reach a server.
 #[derive(Debug, Clone, Args)]

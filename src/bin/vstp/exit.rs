@@ -21,6 +21,8 @@ pub(crate) const INTEGRITY: u8 = 7;
 pub(crate) const LOCAL: u8 = 8;
 pub(crate) const UNHEALTHY: u8 = 9;
 const REMOTE: u8 = 64;
+pub(crate) const BUSY: u8 = remote_number(ErrorCode::Busy);
+pub(crate) const SHUTTING_DOWN: u8 = remote_number(ErrorCode::ShuttingDown);
 pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Shown at the end of `vstp --help` and in the manual page.

@@ -5,6 +5,7 @@
 //! `signals`). Rules for all of them: data on stdout, everything else on stderr; one line says what went wrong and what to
 //! do; secrets come from files.
 
+mod again;
 mod bench;
 mod call;
 mod cert;

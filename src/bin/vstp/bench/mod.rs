@@ -121,10 +121,7 @@ impl Drawing {
         // Opened before anything is measured; beside the picture it also shows that there is room for that.
         let opened = connect.event_log();
         if is_ours && opened.is_err() {
-            let text = format!(
-                "{}: no file can be made in its folder",
-                svg.display()
-            );
+            let text = format!("{}: no file can be made in its folder", svg.display());
             return Err(Failure::new(exit::LOCAL, text));
         }
         opened?;

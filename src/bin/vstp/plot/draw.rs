@@ -41,7 +41,11 @@ pub(super) fn svg(story: &Story) -> Result<String, Box<dyn Error>> {
         let root = SVGBackend::with_string(&mut out, SIZE).into_drawing_area();
         root.fill(&WHITE)?;
         let (head, body) = root.split_vertically(TITLE_HEIGHT);
-        head.draw_text(&title(story), &("sans-serif", 16).into_text_style(&head), (16, 14))?;
+        head.draw_text(
+            &title(story),
+            &("sans-serif", 16).into_text_style(&head),
+            (16, 14),
+        )?;
         let panels = body.split_evenly((3, 1));
         throughput(&panels[0], story)?;
         let shown = busiest(story);
@@ -110,14 +114,23 @@ fn throughput(area: &Area<'_>, story: &Story) -> Drawn {
 }
 
 fn round_trips(area: &Area<'_>, story: &Story, shown: &[(&Connection, RGBColor)]) -> Drawn {
-    let series = shown.iter().filter(|(connection, _)| !connection.rtt.is_empty());
+    let series = shown
+        .iter()
+        .filter(|(connection, _)| !connection.rtt.is_empty());
     let series = series.map(|(connection, color)| Series {
         name: connection.name.clone(),
         color: color.to_rgba(),
         points: connection.rtt.points(),
     });
     let units = [(1.0, "s"), (1e-3, "ms"), (1e-6, "us")];
-    panel(area, "Round-trip time", &units, story.end, series.collect(), &[])
+    panel(
+        area,
+        "Round-trip time",
+        &units,
+        story.end,
+        series.collect(),
+        &[],
+    )
 }
 
 fn windows(area: &Area<'_>, story: &Story, shown: &[(&Connection, RGBColor)]) -> Drawn {
@@ -136,11 +149,7 @@ fn windows(area: &Area<'_>, story: &Story, shown: &[(&Connection, RGBColor)]) ->
             }
         }
     }
-    let units = [
-        ((1 << 20) as f64, "MiB"),
-        (1024.0, "KiB"),
-        (1.0, "bytes"),
-    ];
+    let units = [((1 << 20) as f64, "MiB"), (1024.0, "KiB"), (1.0, "bytes")];
     panel(
         area,
         "Congestion window",
@@ -164,7 +173,11 @@ fn panel(
     let highest = all.map(|(_, value)| *value).fold(0.0, f64::max);
     let fitting = units.iter().find(|(unit, _)| highest >= *unit);
     let (unit, unit_name) = *fitting.or(units.last()).unwrap_or(&(1.0, ""));
-    let top = if highest > 0.0 { highest / unit * 1.08 } else { 1.0 };
+    let top = if highest > 0.0 {
+        highest / unit * 1.08
+    } else {
+        1.0
+    };
     let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 16))
         .margin(8)

@@ -70,7 +70,6 @@ pub(crate) fn picture(log: &Path, talk: Talk) -> Result<String, Failure> {
         let text = format!("{}: no frame in it, so nothing to draw", log.display());
         return Err(Failure::new(exit::PROTOCOL, text));
     }
-    draw::svg(&story).map_err(|error| {
-        Failure::new(exit::OTHER, format!("the picture cannot be drawn: {error}"))
-    })
+    draw::svg(&story)
+        .map_err(|error| Failure::new(exit::OTHER, format!("the picture cannot be drawn: {error}")))
 }

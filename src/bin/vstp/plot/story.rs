@@ -228,9 +228,18 @@ mod tests {
             (r#"{"time":1e300,"name":"vstp:x","data":{}}"#, "`time`"),
             (r#"{"time":1,"name":"x","data":{}}"#, "`name`"),
             (r#"{"time":1,"name":"vstp:x","data":3}"#, "`data`"),
-            (r#"{"time":1,"name":"vstp:x","data":{},"group_id":1}"#, "`group_id`"),
-            (r#"{"time":1,"name":"vstp:frame_sent","data":{}}"#, "`length`"),
-            (r#"{"time":1,"name":"vstp:frame_sent","data":{"length":-1}}"#, "`length`"),
+            (
+                r#"{"time":1,"name":"vstp:x","data":{},"group_id":1}"#,
+                "`group_id`",
+            ),
+            (
+                r#"{"time":1,"name":"vstp:frame_sent","data":{}}"#,
+                "`length`",
+            ),
+            (
+                r#"{"time":1,"name":"vstp:frame_sent","data":{"length":-1}}"#,
+                "`length`",
+            ),
             ("\u{0}", "not JSON"),
             (&long, "not JSON"),
         ] {

@@ -22,8 +22,8 @@ use vstp::net::tls::{ClientAuth, Roots, TlsServerConfig, dev};
 use vstp::net::udp::UdpConfig;
 use vstp::proto::rate::RateLimit;
 use vstp::serve::{
-    DualConfig, DualPeer, DualServerHandle, Reply, ServerConfig, ServerHandle, ServerStats, Session,
-    ShutdownReport, UdpPeer, UdpServerHandle,
+    DualConfig, DualPeer, DualServerHandle, Reply, ServerConfig, ServerHandle, ServerStats,
+    Session, ShutdownReport, UdpPeer, UdpServerHandle,
 };
 use vstp::{Frame, VstpDualServer, VstpTcpServer, VstpUdpServer};
 
@@ -288,14 +288,16 @@ impl Binding {
                 let server = VstpDualServer::bind_auto_with(&self.address, tls.clone(), config);
                 (server, Some(tls))
             };
-            let handle = server.map_err(failed)?.spawn(move |peer: &DualPeer<'_>, frame| {
-                match (peer.tcp(), peer.udp()) {
-                    (Some(session), _) => handler(&Peer::Tcp(session), frame),
-                    (_, Some(peer)) => handler(&Peer::Udp(peer), frame),
-                    // There is no third transport.
-                    (None, None) => Reply::None,
-                }
-            })?;
+            let handle = server
+                .map_err(failed)?
+                .spawn(move |peer: &DualPeer<'_>, frame| {
+                    match (peer.tcp(), peer.udp()) {
+                        (Some(session), _) => handler(&Peer::Tcp(session), frame),
+                        (_, Some(peer)) => handler(&Peer::Udp(peer), frame),
+                        // There is no third transport.
+                        (None, None) => Reply::None,
+                    }
+                })?;
             return Ok(Running::Dual(handle, tls));
         }
         let (server, tls) = if self.plaintext {
@@ -396,8 +398,7 @@ impl Running {
 
 /// Whether a connection got past its handshake.
 fn has_served(stats: &ServerStats) -> bool {
-    let failed = stats.handshake_timeouts
-        + stats.handshake_tls_failures
-        + stats.handshake_protocol_failures;
+    let failed =
+        stats.handshake_timeouts + stats.handshake_tls_failures + stats.handshake_protocol_failures;
     stats.connections_accepted > failed
 }
