@@ -128,9 +128,15 @@ fn a_log_that_cannot_be_opened_ends_with_8() {
 
 // Pictures.
 
-/// The lines of a picture's curves, by panel: their colour, opacity and points. Curves are one pixel wide, those of the
-/// legends two.
-fn curves(svg: &str) -> [Vec<(String, String, Vec<(i32, i32)>)>; 3] {
+#[derive(Debug)]
+struct Curve {
+    color: String,
+    opacity: String,
+    points: Vec<(i32, i32)>,
+}
+
+/// The curves of a picture, by panel. They are one pixel wide, those of the legends two.
+fn curves(svg: &str) -> [Vec<Curve>; 3] {
     let mut panels: [Vec<_>; 3] = Default::default();
     for tag in svg.split('<').filter(|tag| tag.starts_with("polyline ")) {
         let attribute = |name: &str| {
@@ -147,7 +153,11 @@ fn curves(svg: &str) -> [Vec<(String, String, Vec<(i32, i32)>)>; 3] {
         let points: Vec<_> = attribute("points").split_whitespace().map(point).collect();
         // Three panels below the title.
         let panel = (points[0].1 - 40) / 307;
-        panels[panel as usize].push((attribute("stroke"), attribute("opacity"), points));
+        panels[panel as usize].push(Curve {
+            color: attribute("stroke"),
+            opacity: attribute("opacity"),
+            points,
+        });
     }
     panels
 }
@@ -206,14 +216,18 @@ fn a_real_log_becomes_three_panels_with_its_points() {
     assert!(texts.contains(&group), "{group}: {texts:?}");
     let [throughput, rtt, window] = curves(&picture);
     assert_eq!(throughput.len(), 2);
-    assert!(throughput[0].2.len() > 50, "{}", throughput[0].2.len());
+    assert!(
+        throughput[0].points.len() > 50,
+        "{}",
+        throughput[0].points.len()
+    );
     // All points are drawn: fewer than 4,096 of each.
     let count = |name: &str| named(&events, name).len();
     assert!(count("rtt_updated") > 0 && count("metrics_updated") > 0);
     assert_eq!(rtt.len(), 1);
-    assert_eq!(rtt[0].2.len(), count("rtt_updated"));
+    assert_eq!(rtt[0].points.len(), count("rtt_updated"));
     assert_eq!(window.len(), 2, "bytes in flight, and the window");
-    assert_eq!(window[1].2.len(), count("metrics_updated"));
+    assert_eq!(window[1].points.len(), count("metrics_updated"));
 }
 
 #[test]
@@ -241,12 +255,17 @@ fn points_are_where_the_log_says() {
     log += &line(0.5, "frame_lost", "{\"length\":1000}");
     let svg = vstp_with(&["plot", "-"], log.as_bytes()).ok().text();
     let [_, rtt, window] = curves(&svg);
-    let [(_, opacity, in_flight), (color, _, window)] = &window[..] else {
+    let [in_flight, window] = &window[..] else {
         panic!("{window:?}");
     };
-    assert_eq!((opacity.as_str(), color.as_str()), ("0.4", "#1F77B4"));
+    assert_eq!(
+        (in_flight.opacity.as_str(), window.opacity.as_str()),
+        ("0.4", "1")
+    );
+    assert_eq!(window.color, "#1F77B4");
+    let (in_flight, window) = (&in_flight.points, &window.points);
     // Equal steps to the right; the window rises and the round-trip time falls, to the same line.
-    let rtt = &rtt[0].2;
+    let rtt = &rtt[0].points;
     for points in [rtt, window] {
         assert_eq!(points.len(), 11);
         let steps = points.windows(2).map(|two| two[1].0 - two[0].0);
