@@ -54,6 +54,9 @@ fn with_tls_datagrams_are_sealed_and_no_others_are_taken() {
     assert_eq!(events[0]["tls"]["version"], "TLSv1.3");
     assert_eq!(events[2]["udp_sealed"], true, "{}", events[2]);
     assert!(events[2]["ms"].as_f64().unwrap() > 0.0, "{}", events[2]);
+    for via in ["tcp", "udp"] {
+        vstp(&["health", &server.url, "--via", via]).ok();
+    }
     let text = vstp(&["ping", &server.url, "-n", "1"]).ok().text();
     assert!(text.contains(", takes ") && text.contains("TCP "), "{text}");
 }

@@ -53,7 +53,7 @@ fn a_call_waits_for_a_server_that_is_not_there_yet() {
     drop(server);
     // Not for ever.
     let ended = vstp(&[&args[..], &["--timeout", "300ms", "-q"]].concat());
-    ended.failed(4, &["--connect-timeout"]);
+    ended.failed(4, &["within 300ms (--timeout)"]);
 }
 
 #[cfg(unix)]

@@ -2,7 +2,7 @@
 
 use crate::again::AgainArgs;
 use crate::connect::ConnectArgs;
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
 use crate::link::Link;
 use crate::message::{self, Form, HeaderArg};
 use crate::output::{self, Talk};
@@ -13,6 +13,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 use vstp::easy::{CallOptions, ConnectionState, Connector, ReconnectConfig, ReconnectingClient};
+use vstp::error::TimeoutKind;
 use vstp::net::{CallError, Sent, clock};
 use vstp::proto::keys;
 use vstp::{Frame, FrameType, VstpError};
@@ -91,7 +92,8 @@ pub(crate) fn run(args: CallArgs, talk: Talk) -> Result<(), Failure> {
             false => options,
         };
         return ask(&args, &payload, form, |request, _| {
-            client.call_frame(&request, options).map_err(failed)
+            let called = client.call_frame(&request, options);
+            called.map_err(|error| failed(error, &client, &args))
         });
     }
     let mut link = Link::connect(&args.url, &args.connect, talk)?;
@@ -153,7 +155,18 @@ fn reconnecting(args: &CallArgs, talk: Talk) -> Result<ReconnectingClient, Failu
 }
 
 /// What became of the request, too.
-fn failed(failed: CallError) -> Failure {
+fn failed(failed: CallError, client: &ReconnectingClient, args: &CallArgs) -> Failure {
+    if let (Sent::No, VstpError::Timeout(TimeoutKind::Connect)) = (failed.sent, &failed.error) {
+        let cause = match client.state() {
+            ConnectionState::Lost { error, .. } | ConnectionState::Failed { error, .. } => {
+                format!(": {error}")
+            }
+            _ => String::new(),
+        };
+        let (url, limit) = (&args.url, args.connect.timeout);
+        let text = format!("no connection to {url} within {limit:?} (--timeout){cause}");
+        return Failure::new(exit::TIMEOUT, text);
+    }
     let is_answer = matches!(failed.error, VstpError::ServerError(_));
     let failure = Failure::from(failed.error);
     match failed.sent {

@@ -29,7 +29,7 @@ pub(crate) enum Link {
 #[derive(Debug)]
 pub(crate) struct AutoLink {
     pub(crate) client: VstpAutoClient,
-    via: Via,
+    pub(crate) via: Via,
 }
 
 #[derive(Debug)]

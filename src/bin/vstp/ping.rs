@@ -19,7 +19,7 @@ use std::time::Duration;
 use vstp::error::{ClosedBy, TimeoutKind};
 use vstp::net::auto::Transports;
 use vstp::net::clock;
-use vstp::proto::auto::Transport;
+use vstp::proto::auto::{Transport, Via};
 use vstp::wire::Buffer;
 use vstp::{Frame, FrameType, VstpError, encode_frame, try_decode_frame};
 
@@ -30,7 +30,7 @@ Examples:
   vstp ping vstp+udp://10.0.0.7 -n 3 --json  one object for each answer, one for the summary
 
 Over vstp+auto:// the times are the smoothed ones by which the client chooses its transport: that of the transport \
-which messages take, and then each.
+which messages take or --via names, and then each.
 
 The exit code is 4 when nothing answered.";
 
@@ -154,7 +154,7 @@ impl Probe {
     }
 }
 
-/// The time of the transport that messages take.
+/// The time of the transport that messages take, or that `--via` names.
 fn auto_round_trip(link: &AutoLink, timeout: Duration) -> Result<Duration, VstpError> {
     let until = clock::now().checked_add(timeout);
     loop {
@@ -164,9 +164,9 @@ fn auto_round_trip(link: &AutoLink, timeout: Duration) -> Result<Duration, VstpE
             Err(error) => return Err(error),
         }
         let transports = link.client.transports();
-        let path = match transports.current {
-            Transport::Tcp => transports.tcp,
-            Transport::Udp => transports.udp,
+        let path = match (link.via, transports.current) {
+            (Via::Tcp, _) | (Via::Auto, Transport::Tcp) => transports.tcp,
+            (Via::Udp, _) | (Via::Auto, Transport::Udp) => transports.udp,
         };
         if let Some(time) = path.score {
             return Ok(time);

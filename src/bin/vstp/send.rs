@@ -26,7 +26,7 @@ Examples:
 
 With --reconnect a message that failed is sent again on the next connection: with --ack each arrives at least once; without, \
 what was on its way when the connection broke is lost.
-Over UDP without --ack nobody knows whether a message arrives.";
+Over UDP without --ack nobody knows whether a message arrives; vstp+auto:// takes UDP where that is faster.";
 
 /// Send messages and wait for no answer
 #[derive(Debug, Args)]
