@@ -24,7 +24,7 @@ Examples:
   vstp call vstp://localhost -d @request.json          from a file
   echo 42 | vstp call vstp://localhost -d @-           from stdin
   vstp call vstp://localhost -d hello --repeat 100 --json | jq .ms
-  vstp call vstp://host -d status --reconnect          waits, within --timeout, until the server is there
+  vstp call vstp://host -d status --reconnect          waits until the server is there
   vstp call vstp+auto://host -d hello --via udp        over sealed datagrams
 
 With --reconnect a request of which nothing was sent is sent on the next connection; one that was sent when the connection \

@@ -22,7 +22,11 @@ use vstp::net::identity::bound_token;
 use vstp::net::tcp::TcpConfig;
 use vstp::net::tls::{TlsClientConfig, dev};
 use vstp::net::udp::UdpConfig;
-use vstp::proto::auto::Via;
+use vstp::proto::auto::{AutoSwitchConfig, Via};
+
+/// Of `AutoSwitchConfig::probe_interval`: what a peer answers without complaint, and the default.
+const SHORTEST_PROBE: Duration = Duration::from_millis(100);
+const LONGEST_PROBE: Duration = Duration::from_secs(2);
 
 /// How to reach a server.
 #[derive(Debug, Clone, Args)]
@@ -79,6 +83,9 @@ pub(crate) struct ConnectArgs {
     /// The file of --event-log, once it is open: all connections of a command write to the same.
     #[arg(skip)]
     pub(crate) events: Arc<OnceLock<EventLog>>,
+    /// Over vstp+auto://: the time from one measurement to the next, where the command has an opinion.
+    #[arg(skip)]
+    pub(crate) probe_interval: Option<Duration>,
 }
 
 /// The transport that messages take where there are two.
@@ -256,7 +263,17 @@ impl ConnectArgs {
 
     /// Both transports.
     pub(crate) fn auto(&self) -> Result<AutoConfig, Failure> {
-        Ok(AutoConfig::default().tcp(self.tcp()?).udp(self.udp()?))
+        let config = AutoConfig::default().tcp(self.tcp()?).udp(self.udp()?);
+        Ok(match self.probe_interval {
+            Some(interval) => {
+                let interval = interval.clamp(SHORTEST_PROBE, LONGEST_PROBE);
+                let switch = AutoSwitchConfig::default()
+                    .probe_interval(interval)
+                    .probe_timeout(interval.min(Duration::from_secs(1)));
+                config.switch(switch)
+            }
+            None => config,
+        })
     }
 
     pub(crate) fn udp(&self) -> Result<UdpConfig, Failure> {

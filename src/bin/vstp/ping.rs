@@ -17,7 +17,7 @@ use serde_json::json;
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
 use vstp::error::{ClosedBy, TimeoutKind};
-use vstp::net::auto::Transports;
+use vstp::net::auto::{Path, Transports, UdpStatus};
 use vstp::net::clock;
 use vstp::proto::auto::{Transport, Via};
 use vstp::wire::Buffer;
@@ -62,6 +62,8 @@ pub(crate) enum Probe {
 
 /// Between two looks whether a client over both transports has measured something.
 const LOOK: Duration = Duration::from_millis(5);
+/// How long it is waited for the first measurement of the transport that messages do not take.
+const FIRST: Duration = Duration::from_secs(1);
 
 /// Longest wait for one PONG over UDP, where it can be lost.
 const UDP_WAIT: Duration = Duration::from_secs(2);
@@ -156,7 +158,7 @@ impl Probe {
 
 /// The time of the transport that messages take, or that `--via` names.
 fn auto_round_trip(link: &AutoLink, timeout: Duration) -> Result<Duration, VstpError> {
-    let until = clock::now().checked_add(timeout);
+    let began = clock::now();
     loop {
         match link.client.try_recv() {
             Ok(Some(_)) | Err(VstpError::Timeout(_)) => {}
@@ -168,10 +170,16 @@ fn auto_round_trip(link: &AutoLink, timeout: Duration) -> Result<Duration, VstpE
             (Via::Tcp, _) | (Via::Auto, Transport::Tcp) => transports.tcp,
             (Via::Udp, _) | (Via::Auto, Transport::Udp) => transports.udp,
         };
-        if let Some(time) = path.score {
-            return Ok(time);
+        let waited = clock::now().saturating_duration_since(began);
+        // Where there is UDP, its time is shown as well.
+        let is_measured = link.via != Via::Auto
+            || transports.udp_status != UdpStatus::Open
+            || transports.udp.score.is_some();
+        match path.score {
+            Some(time) if is_measured || waited > FIRST => return Ok(time),
+            _ => {}
         }
-        if until.is_some_and(|until| clock::now() >= until) {
+        if waited >= timeout {
             return Err(VstpError::Timeout(TimeoutKind::Recv));
         }
         let _ = crossbeam_channel::after(LOOK).recv();
@@ -231,7 +239,8 @@ impl Statistics {
 /// Kept for the standard deviation; the oldest go first.
 const KEPT: usize = 100_000;
 
-pub(crate) fn run(args: PingArgs, talk: Talk) -> Result<(), Failure> {
+pub(crate) fn run(mut args: PingArgs, talk: Talk) -> Result<(), Failure> {
+    args.connect.probe_interval = Some(args.interval);
     let events = signals::listen(false)?;
     let mut probe = Probe::open(&args.url, &args.connect, talk)?;
     introduce(&probe, &args, talk)?;
@@ -348,7 +357,7 @@ fn ask(
 
 /// `, takes TCP (TCP 0.081 ms, UDP 0.062 ms, sealed)`.
 fn both(all: &Transports) -> String {
-    let shown = |name, path: vstp::net::auto::Path| match path.score {
+    let shown = |name, path: Path| match path.score {
         Some(time) if path.is_working => format!("{name} {:.3} ms", millis(time)),
         _ => format!("{name} does not answer"),
     };
