@@ -50,7 +50,7 @@ fn with_tls_datagrams_are_sealed_and_no_others_are_taken() {
     vstp(&["call", &plain, "-d", "x", "--connect-timeout", "500ms"]).failed(4, &["handshake"]);
 
     let ping = ["ping", &server.url, "-n", "2", "-i", "300ms", "--json"];
-    let events = vstp(&ping).ok().json();
+    let events = vstp(&[&ping[..], &["--via", "udp"]].concat()).ok().json();
     assert_eq!(events[0]["tls"]["version"], "TLSv1.3");
     assert_eq!(events[2]["udp_sealed"], true, "{}", events[2]);
     assert!(events[2]["ms"].as_f64().unwrap() > 0.0, "{}", events[2]);

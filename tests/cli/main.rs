@@ -15,7 +15,7 @@ mod interface;
 mod messages;
 mod reconnect;
 #[path = "../net/relay.rs"]
-#[allow(dead_code, reason = "not all of it is needed here")]
+#[expect(dead_code, reason = "not all of it is needed here")]
 mod relay;
 mod servers;
 #[cfg(unix)]

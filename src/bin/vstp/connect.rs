@@ -264,6 +264,11 @@ impl ConnectArgs {
     /// Both transports.
     pub(crate) fn auto(&self) -> Result<AutoConfig, Failure> {
         let config = AutoConfig::default().tcp(self.tcp()?).udp(self.udp()?);
+        let config = match self.via {
+            // Nothing else will do, so it is waited for like a connection.
+            ViaArg::Udp => config.udp_wait(self.connect_timeout),
+            ViaArg::Auto | ViaArg::Tcp => config,
+        };
         Ok(match self.probe_interval {
             Some(interval) => {
                 let interval = interval.clamp(SHORTEST_PROBE, LONGEST_PROBE);
