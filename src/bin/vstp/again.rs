@@ -13,6 +13,7 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use crossbeam_channel::Receiver;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 use vstp::net::clock;
 
@@ -57,20 +58,20 @@ impl<'a> Again<'a> {
         }
     }
 
-    /// A connection. A signal on `events` ends the attempts; then it is `Err` of that event.
+    /// A connection, or what told it to stop trying.
     pub(crate) fn connect(
         &mut self,
         events: &Receiver<Event>,
-    ) -> Result<Result<Link, Event>, Failure> {
+    ) -> Result<ControlFlow<Event, Link>, Failure> {
         loop {
             match Link::connect(self.url, self.connect, self.talk) {
                 Ok(link) => {
                     self.connected_at = Some(clock::now());
-                    return Ok(Ok(link));
+                    return Ok(ControlFlow::Continue(link));
                 }
                 Err(failure) => {
                     if let Some(event) = self.pause(failure, events)? {
-                        return Ok(Err(event));
+                        return Ok(ControlFlow::Break(event));
                     }
                 }
             }

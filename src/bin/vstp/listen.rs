@@ -12,6 +12,7 @@ use crate::url::Url;
 use clap::Args;
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,8 +109,8 @@ fn as_client(
 ) -> Result<(), Failure> {
     loop {
         let mut link = match again.connect(events)? {
-            Ok(link) => link,
-            Err(event) => return stopped(matches!(event, Event::Stop { interrupted: true })),
+            ControlFlow::Continue(link) => link,
+            ControlFlow::Break(event) => return told(event),
         };
         again.talk.say(format!("vstp: connected to {}", again.url));
         let lost = loop {
@@ -136,7 +137,7 @@ fn as_client(
             }
         };
         if let Some(event) = again.pause(lost, events)? {
-            return stopped(matches!(event, Event::Stop { interrupted: true }));
+            return told(event);
         }
     }
 }
@@ -147,6 +148,10 @@ fn stopped(interrupted: bool) -> Result<(), Failure> {
         return Err(Failure::interrupted());
     }
     Ok(())
+}
+
+fn told(event: Event) -> Result<(), Failure> {
+    stopped(matches!(event, Event::Stop { interrupted: true }))
 }
 
 fn as_server(

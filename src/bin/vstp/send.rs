@@ -12,6 +12,7 @@ use crossbeam_channel::never;
 use serde_json::json;
 use std::fs;
 use std::io::{self, BufRead, Read};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use vstp::FrameType;
 
@@ -125,7 +126,7 @@ pub(crate) fn run(args: SendArgs, talk: Talk) -> Result<(), Failure> {
 /// No signal is listened to: the system's own answer to it ends the command.
 fn connected(again: &mut Again<'_>) -> Result<Link, Failure> {
     loop {
-        if let Ok(link) = again.connect(&never())? {
+        if let ControlFlow::Continue(link) = again.connect(&never())? {
             return Ok(link);
         }
     }
