@@ -282,6 +282,16 @@ fn points_are_where_the_log_says() {
     assert_eq!(circles, 2, "the loss, and its legend");
     assert!(texts(&svg)[0].ends_with("1 lost"), "{:?}", texts(&svg));
 
+    // Names are text, whatever they are.
+    let odd = line(0.1, "rtt_updated", "{\"latest_rtt\":1}").replace("udp/a/b", "<script>&\\\"");
+    let svg = vstp_with(&["plot", "-"], format!("{log}{odd}").as_bytes())
+        .ok()
+        .text();
+    assert!(
+        svg.contains("&lt;script&gt;&amp;") && !svg.contains("<script"),
+        "{svg}"
+    );
+
     // Over TCP the system keeps the window.
     let tcp = line(0.1, "frame_sent", "{\"length\":1000}");
     let svg = vstp_with(&["plot", "-"], tcp.as_bytes()).ok().text();

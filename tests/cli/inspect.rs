@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::net::UdpSocket;
 use vstp::ext::compression::compress;
 use vstp::wire::crc::crc32;
-use vstp::wire::{Buffer, Limits, Trailer, decode_exact};
+use vstp::wire::{Buffer, Decoded, Limits, Trailer, decode, decode_exact};
 use vstp::{Flags, Frame, VstpUdpClient, encode_frame, try_decode_frame};
 
 fn vectors() -> Vec<(Value, Vec<u8>)> {
@@ -393,6 +393,54 @@ fn a_compressed_message_in_fragments_is_shown_whole_and_a_wrong_one_is_named() {
         (&inner["wrong_byte"], &inner["was"]),
         (&json!(700), &json!(wrong[700] ^ 4))
     );
+}
+
+#[test]
+fn damage_inside_of_valid_frames_never_ends_in_a_panic() {
+    let text = HEXLOWER.encode(&noise(600, 8));
+    let small = compress(text.as_bytes(), 6).unwrap();
+    let whole = encode_frame(&Frame::data(small).with_flag(Flags::COMP)).unwrap();
+    let fragments = cut(&whole, 100);
+    let mut frames = vec![whole];
+    let mut rest = &fragments[..];
+    while let Some(Decoded::Frame(_, len)) = decode(rest, Trailer::Always, &Limits::default())
+        .ok()
+        .filter(|_| !rest.is_empty())
+    {
+        frames.push(rest[..len].to_vec());
+        rest = &rest[len..];
+    }
+    assert!(frames.len() > 5, "{}", frames.len());
+    let mut state = 5;
+    let mut damaged = Vec::new();
+    while damaged.len() < 1000 {
+        let mut bytes = frames[choice(&mut state, frames.len())].clone();
+        let end = bytes.len() - 4;
+        for _ in 0..=choice(&mut state, 3) {
+            // Behind the fixed header, and with a checksum that agrees: the frame is valid, or its headers are not.
+            let at = 11 + choice(&mut state, end - 11);
+            bytes[at] ^= 1 << choice(&mut state, 8);
+        }
+        let crc = crc32(&bytes[..end]);
+        bytes[end..].copy_from_slice(&crc.to_be_bytes());
+        damaged.push(bytes);
+    }
+    let capture = pcap(damaged.iter().map(Vec::as_slice));
+    for args in [&["inspect", "--json"][..], &["inspect"]] {
+        let ended = vstp_with(args, &capture);
+        assert!(
+            [0, 6, 7].contains(&ended.code),
+            "{}: {}",
+            ended.code,
+            ended.err
+        );
+        if args.len() == 2 {
+            let shown = ended.json();
+            assert_eq!(shown.len(), damaged.len(), "none spoils the next");
+            let noted = |what: &str| shown.iter().filter(|s| !s[what].is_null()).count();
+            assert!(noted("fragment") > 100 && noted("inflated") > 50);
+        }
+    }
 }
 
 #[test]
