@@ -173,8 +173,9 @@ fn panel(
     let highest = all.map(|(_, value)| *value).fold(0.0, f64::max);
     let fitting = units.iter().find(|(unit, _)| highest >= *unit);
     let (unit, unit_name) = *fitting.or(units.last()).unwrap_or(&(1.0, ""));
+    // Room for the legend above the curves.
     let top = if highest > 0.0 {
-        highest / unit * 1.08
+        highest / unit * 1.2
     } else {
         1.0
     };
