@@ -1,5 +1,6 @@
 //! [`VstpTcpConnection`]: an open session over TCP, of either side, for one thread.
 
+use super::closer::Closer;
 use super::config::TcpConfig;
 use super::feed::Feed;
 use super::keeper::Keeper;
@@ -518,7 +519,7 @@ impl VstpTcpConnection {
     /// A handle that ends the connection from any thread.
     #[must_use]
     pub fn closer(&self) -> Closer {
-        Closer(Arc::downgrade(&self.shared))
+        Closer::new(&self.shared)
     }
 
     // Settings.
@@ -594,26 +595,5 @@ impl VstpTcpConnection {
     #[must_use]
     pub fn stats(&self) -> ConnectionStats {
         self.shared.stats()
-    }
-}
-
-/// Ends a connection at once, from any thread; does not keep it alive.
-///
-/// # Example
-/// ```
-/// # fn example(connection: vstp::VstpTcpConnection) {
-/// let closer = connection.closer();
-/// closer.close(); // a `recv` that waits in another thread returns `ConnectionClosed(Local)`
-/// # }
-/// ```
-#[derive(Debug, Clone)]
-pub struct Closer(std::sync::Weak<Shared>);
-
-impl Closer {
-    /// Ends it: every blocked call returns `ConnectionClosed(Local)`. Nothing more is sent.
-    pub fn close(&self) {
-        if let Some(shared) = self.0.upgrade() {
-            shared.abort(ClosedBy::Local);
-        }
     }
 }

@@ -4,6 +4,7 @@
 
 mod calls;
 mod client;
+mod closer;
 mod config;
 mod connection;
 mod ending;
@@ -24,8 +25,9 @@ mod stats;
 
 pub use calls::{CallStats, SharedTcpClient};
 pub use client::VstpTcpClient;
+pub use closer::Closer;
 pub use config::TcpConfig;
-pub use connection::{Closer, VstpTcpConnection};
+pub use connection::VstpTcpConnection;
 pub use sender::{SendError, Sender};
 pub use split::{ConnectionReader, ConnectionWriter};
 pub use stats::ConnectionStats;
