@@ -1,7 +1,6 @@
 //! [`VstpTcpConnection`]: an open session over TCP, of either side, for one thread.
 
-use super::closer::Closer;
-use super::config::TcpConfig;
+use super::config::Timeouts;
 use super::feed::Feed;
 use super::keeper::Keeper;
 use super::reader::{Next, Reader};
@@ -48,26 +47,6 @@ pub struct VstpTcpConnection {
     life: Arc<Life>,
     /// A client's keep-alive; servers have one for all.
     keeper: Option<Arc<Keeper>>,
-}
-
-/// How long the calls of a connection wait; of its [`TcpConfig`].
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Timeouts {
-    handshake: Duration,
-    recv: Option<Duration>,
-    call: Duration,
-    close: Duration,
-}
-
-impl From<&TcpConfig> for Timeouts {
-    fn from(config: &TcpConfig) -> Self {
-        Self {
-            handshake: config.handshake_timeout,
-            recv: config.read_timeout,
-            call: config.call_timeout,
-            close: config.close_timeout,
-        }
-    }
 }
 
 impl VstpTcpConnection {
@@ -148,7 +127,7 @@ impl VstpTcpConnection {
     }
 
     /// Opens the session now, on a plaintext connection that was made without
-    /// [`hello`](TcpConfig::hello); otherwise it is open already, and nothing is sent.
+    /// [`hello`](super::TcpConfig::hello); otherwise it is open already, and nothing is sent.
     ///
     /// # Blocking
     /// Until the server's WELCOME; at most the handshake timeout.
@@ -519,17 +498,17 @@ impl VstpTcpConnection {
     /// A handle that ends the connection from any thread.
     #[must_use]
     pub fn closer(&self) -> Closer {
-        Closer::new(&self.shared)
+        Closer(Arc::downgrade(&self.shared))
     }
 
     // Settings.
 
-    /// How long [`recv`](Self::recv) waits from now on; see [`TcpConfig::read_timeout`].
+    /// How long [`recv`](Self::recv) waits from now on; see [`TcpConfig::read_timeout`](super::TcpConfig::read_timeout).
     pub fn set_read_timeout(&mut self, timeout: Option<Duration>) {
         self.timeouts.recv = timeout;
     }
 
-    /// How long calls that expect an answer wait from now on; see [`TcpConfig::call_timeout`].
+    /// How long calls that expect an answer wait from now on; see [`TcpConfig::call_timeout`](super::TcpConfig::call_timeout).
     pub fn set_call_timeout(&mut self, timeout: Duration) {
         self.timeouts.call = timeout;
     }
@@ -595,5 +574,26 @@ impl VstpTcpConnection {
     #[must_use]
     pub fn stats(&self) -> ConnectionStats {
         self.shared.stats()
+    }
+}
+
+/// Ends a connection at once, from any thread; does not keep it alive.
+///
+/// # Example
+/// ```
+/// # fn example(connection: vstp::VstpTcpConnection) {
+/// let closer = connection.closer();
+/// closer.close(); // a `recv` that waits in another thread returns `ConnectionClosed(Local)`
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Closer(std::sync::Weak<Shared>);
+
+impl Closer {
+    /// Ends it: every blocked call returns `ConnectionClosed(Local)`. Nothing more is sent.
+    pub fn close(&self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.abort(ClosedBy::Local);
+        }
     }
 }

@@ -4,7 +4,6 @@
 
 mod calls;
 mod client;
-mod closer;
 mod config;
 mod connection;
 mod ending;
@@ -25,9 +24,8 @@ mod stats;
 
 pub use calls::{CallStats, SharedTcpClient};
 pub use client::VstpTcpClient;
-pub use closer::Closer;
 pub use config::TcpConfig;
-pub use connection::VstpTcpConnection;
+pub use connection::{Closer, VstpTcpConnection};
 pub use sender::{SendError, Sender};
 pub use split::{ConnectionReader, ConnectionWriter};
 pub use stats::ConnectionStats;
