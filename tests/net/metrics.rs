@@ -612,7 +612,7 @@ fn promtool_finds_nothing_to_say_about_the_text() {
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut child) = started else {
-        eprintln!("skipped: `promtool` of Prometheus is not installed");
+        eprintln!("skipped: `promtool` of Prometheus is not installed; scripts/setup-ci does it");
         return;
     };
     child
