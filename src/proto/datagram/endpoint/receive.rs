@@ -328,7 +328,11 @@ impl Endpoint {
         let result = match frame.typ {
             FrameType::Ack => {
                 let peer = self.peer_mut(index).ok_or(DropReason::Unexpected)?;
-                peer.on_ack(now, *frame, fields)
+                let result = peer.on_ack(now, *frame, fields);
+                if result == Err(DropReason::Unexpected) && input.sealed.is_some() {
+                    self.check_ack(index, *frame, fields);
+                }
+                result
             }
             FrameType::Ping => {
                 if frame.payload.len() > MAX_PING_LEN {

@@ -25,7 +25,7 @@ use super::receive::Input;
 use crate::proto::code::ErrorCode;
 use crate::proto::keys;
 use crate::proto::keys::Features;
-use crate::wire::{FrameRef, FrameType, Limits, decode_exact};
+use crate::wire::{Flags, FrameRef, FrameType, Limits, decode_exact};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -333,6 +333,33 @@ impl Endpoint {
             features,
         });
         Ok(())
+    }
+
+    /// An ACK that nobody waited for came sealed. One of what was never sent ends the session (spec 4.13): it is
+    /// the peer that is broken, or tries how fast it can make this side send. In a plain session anybody on
+    /// the way could end it so.
+    pub(super) fn check_ack(&mut self, index: usize, frame: FrameRef<'_>, fields: &Fields<'_>) {
+        let sends = self.peer(index).and_then(Peer::sends);
+        // What is still waited for and was refused, waits for its first sending, or some of it does.
+        let (given, id, is_waiting) = if frame.flags.contains(Flags::FRAG) {
+            let waits = |id| sends.is_some_and(|sends| sends.has_set(id));
+            let id = fields.frag_id;
+            (self.first_frag_id..self.next_frag_id, id, id.map(waits))
+        } else {
+            let waits = |id| sends.is_some_and(|sends| sends.progress(id).is_some());
+            let id = fields.msg_id;
+            (self.first_msg_id..self.next_msg_id, id, id.map(waits))
+        };
+        let is_bad = id.is_some_and(|id| !given.contains(&id)) || is_waiting == Some(true);
+        let Some(peer) = self.peer(index).filter(|_| is_bad) else {
+            return;
+        };
+        let (to, mut refusal) = (peer.addr, Vec::new());
+        Control::new(FrameType::Err, Proof::Sealed).write(&mut refusal, |writer| {
+            writer.header(keys::CODE, ErrorCode::Protocol.as_str().as_bytes());
+        });
+        self.push_aside(index, to, refusal);
+        self.end_session(index, Failure::BadAck);
     }
 
     /// Begins goodbye when the keys of a session have done their work.
