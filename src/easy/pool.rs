@@ -59,8 +59,9 @@ impl PoolConfig {
     }
 
     /// How long a connection may be idle and still be used again. Default: 15 s. It must be below the
-    /// idle timeout of this side, and should be below the server's (60 s by default) and that of
-    /// firewalls on the way, which forget quiet connections without a word.
+    /// idle timeout of this side, and should be below the server's (60 s by default), which a server does not
+    /// announce, and that of firewalls on the way, which forget quiet connections without a word. A server
+    /// that ends it sooner costs no call: that is seen before it is used again.
     #[must_use]
     pub fn max_idle_age(mut self, age: Duration) -> Self {
         self.max_idle_age = age;
@@ -89,6 +90,8 @@ pub struct PoolStats {
 }
 
 /// Connections to one server, used one call at a time; clones are the same pool.
+///
+/// Over TCP, with TLS or without: over UDP one socket serves any number of servers, and needs no pool.
 ///
 /// # Example
 /// ```
@@ -458,5 +461,24 @@ impl Drop for PooledClient {
         }
         // Outside of the lock, since it writes a goodbye.
         drop(closed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tcp::TcpConfig;
+    use crate::serve::ServerConfig;
+
+    #[test]
+    fn e13_by_default_a_pool_gives_connections_up_before_anybody_else_does() {
+        let (pool, server) = (PoolConfig::default(), ServerConfig::default().tcp);
+        for side in [server, TcpConfig::default()] {
+            let idle = side.idle_timeout.expect("there is one by default");
+            let ping = side.keepalive_interval.expect("so is this");
+            // With room for a path that is slow, and for one PING that is lost.
+            assert!(pool.max_idle_age * 2 <= idle, "{idle:?}");
+            assert!(ping * 2 < idle, "{ping:?} {idle:?}");
+        }
     }
 }

@@ -130,6 +130,9 @@ impl fmt::Debug for ReconnectConfig {
 
 /// A client for many threads that keeps itself connected; clones are the same client.
 ///
+/// Over TCP, with TLS or without: over UDP a new session is one [`connect`](crate::VstpUdpClient::connect) on the
+/// socket that is there.
+///
 /// A call waits for a connection, within its timeout. When the connection is lost, each call on it ends
 /// with what became of its request; only those [marked](CallOptions::idempotent) idempotent are made
 /// again, and those of which nothing was sent.

@@ -310,6 +310,25 @@ fn an_idle_connection_that_died_costs_no_call() {
 }
 
 #[test]
+fn e13_a_server_that_is_more_impatient_than_the_pool_costs_no_call() {
+    let tcp = TcpConfig::default().idle_timeout(Some(Duration::from_secs(1)));
+    let settings = ServerConfig::default().tcp(tcp);
+    let server = VstpServer::bind_tcp_plain("127.0.0.1:0", settings).unwrap();
+    let addr = server.local_addr();
+    let server = server.spawn(|n: u64| Ok::<_, String>(n)).unwrap();
+    let pool = Pool::new(plain(addr));
+    for n in 1..3 {
+        // Not idempotent, and yet none fails.
+        assert_eq!(pool.call::<u64>(&n).unwrap(), n);
+        let active = || server.tcp().unwrap().stats().connections_active;
+        until(|| active() == 0, "the server has ended it");
+        assert_eq!(pool.stats().idle, 1, "which the pool has not looked at yet");
+    }
+    let stats = pool.stats();
+    assert_eq!((stats.connected, stats.dead, stats.retried), (2, 1, 0));
+}
+
+#[test]
 fn a_reused_connection_that_dies_under_a_call_is_replaced_once_where_that_is_safe() {
     for (options, is_safe) in [(IDEMPOTENT, true), (CallOptions::new(), false)] {
         let (raw, connector) = Raw::new();

@@ -138,6 +138,8 @@ pub struct BackendStats {
 
 /// A client for several servers that do the same, for many threads; clones are the same client.
 ///
+/// Over TCP, with TLS or without; not over UDP.
+///
 /// When a backend is lost, the calls that were being made on it end with what became of their requests,
 /// and no others; those [marked](CallOptions::idempotent) idempotent are made again on another backend,
 /// and those of which nothing was sent.
