@@ -148,7 +148,7 @@ fn du02_sealed_through_losses_and_a_wire_tap_sees_nothing() {
 }
 
 #[test]
-fn an_address_that_changes_keeps_its_session() {
+fn du12_an_address_that_changes_keeps_its_session() {
     let servers = Servers::new();
     let server = servers.udp();
     let tls = servers.connect();
