@@ -93,6 +93,7 @@ impl Meter {
     }
 
     /// Whether both read the same numbers.
+    #[cfg(all(feature = "tls", feature = "json"))]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         match (&self.inner, &other.inner) {
             (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs),
