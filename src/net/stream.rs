@@ -22,8 +22,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Smallest and largest room for one read of ciphertext (bytes); it doubles when a read fills it.
-const MIN_READ_LEN: usize = 4 * 1024;
+const MIN_READ_LEN: usize = 1024;
 const MAX_READ_LEN: usize = 256 * 1024;
+/// Room for one read of the handshake (bytes): the largest usual flight, a certificate chain, in one or two.
+const HANDSHAKE_READ_LEN: usize = 4 * 1024;
 /// How long, and for how many bytes, a peer is heard out whose handshake has failed.
 const LINGER: Duration = Duration::from_millis(300);
 const LINGER_LEN: usize = 64 * 1024;
@@ -133,7 +135,7 @@ pub(crate) fn tls(
             return Err(VstpError::ConnectionClosed(ClosedBy::PeerWithoutBye));
         }
         match reader
-            .read(received.tail(MIN_READ_LEN), until)
+            .read(received.tail(HANDSHAKE_READ_LEN), until)
             .map_err(closed_or_io)?
         {
             None => return Err(timeout()),
@@ -141,6 +143,8 @@ pub(crate) fn tls(
             Some(_) => {}
         }
     }
+    // Most connections are idle: what the handshake needed shall not stay.
+    received.release();
     let tls = Arc::new(Mutex::new(session));
     let ciphertext = Ciphertext {
         buffer: received,
@@ -162,7 +166,7 @@ pub(crate) fn tls(
 /// bytes resets it, and a reset can destroy the alert on its way.
 fn linger(reader: &mut ReadSocket) {
     let until = clock::after(LINGER);
-    let mut sink = Vec::with_capacity(MIN_READ_LEN);
+    let mut sink = Vec::with_capacity(HANDSHAKE_READ_LEN);
     let mut total = 0;
     while total < LINGER_LEN {
         sink.clear();

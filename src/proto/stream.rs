@@ -29,7 +29,7 @@ use crate::wire::{
 const DIRECT_LEN: usize = 128 * 1024;
 /// Smallest and largest room offered for one read (bytes). It starts small because most connections
 /// are idle, and doubles whenever a read fills it.
-const MIN_READ_LEN: usize = 4 * 1024;
+const MIN_READ_LEN: usize = 1024;
 const MAX_READ_LEN: usize = 128 * 1024;
 /// After so many reads in a row that needed less than a quarter of the room, the room is halved.
 const QUIET_READS: u32 = 64;

@@ -51,6 +51,13 @@ impl Tally {
         self.bytes[kind] += len as u64;
     }
 
+    /// Undoes [`Self::note`].
+    pub(crate) const fn take_back(&mut self, typ: FrameType, len: usize) {
+        let kind = kind(typ);
+        self.frames[kind] -= 1;
+        self.bytes[kind] -= len as u64;
+    }
+
     /// Counts the frames of a datagram that this side has made.
     pub(crate) fn note_datagram(&mut self, datagram: &[u8], trailer: Trailer) {
         let limits = Limits {

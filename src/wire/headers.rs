@@ -101,7 +101,7 @@ impl Headers {
     pub fn assign(&mut self, from: HeadersRef<'_>) {
         self.section.clear();
         self.section.extend_from_slice(from.section);
-        (self.count, self.fault) = (from.count, from.fault);
+        (self.count, self.fault) = (from.count, from.fault.copied());
     }
 
     /// The same headers, borrowed.
@@ -111,7 +111,7 @@ impl Headers {
         HeadersRef {
             section: &self.section,
             count: self.count,
-            fault: self.fault,
+            fault: self.fault.as_ref(),
         }
     }
 }
@@ -127,7 +127,8 @@ impl fmt::Debug for Headers {
 pub struct HeadersRef<'a> {
     section: &'a [u8],
     count: usize,
-    fault: Option<EncodeError>,
+    /// By reference: this value is passed on with every frame.
+    fault: Option<&'a EncodeError>,
 }
 
 impl<'a> HeadersRef<'a> {
@@ -204,7 +205,7 @@ impl<'a> HeadersRef<'a> {
         Headers {
             section: self.section.to_vec(),
             count: self.count,
-            fault: self.fault,
+            fault: self.fault.copied(),
         }
     }
 
@@ -212,7 +213,7 @@ impl<'a> HeadersRef<'a> {
     #[inline]
     pub(super) fn section(&self, max_count: usize) -> Result<&'a [u8], EncodeError> {
         if let Some(fault) = self.fault {
-            return Err(fault);
+            return Err(*fault);
         }
         if self.count > max_count {
             return Err(EncodeError::TooManyHeaders {

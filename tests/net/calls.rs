@@ -89,7 +89,15 @@ fn a_server_without_concurrency_answers_a_shared_client_in_order() {
         let client = share(kind, &server);
         thread::scope(|scope| {
             let slow = scope.spawn(|| ask(&client, "slow"));
-            until(|| client.call_stats().in_flight == 1, "the slow call");
+            // In flight at the client it may still be overtaken.
+            let arrived = [("direction", "received"), ("type", "data")];
+            let arrived = || {
+                server
+                    .meter()
+                    .snapshot()
+                    .value("vstp_frames_total", &arrived)
+            };
+            until(|| arrived() == Some(1), "the slow call at the server");
             let late = client.call_timeout(&Frame::data("fast"), Duration::from_millis(300));
             let late = late.unwrap_err();
             assert_eq!(late.sent, Sent::Yes);

@@ -36,24 +36,44 @@ const INBOX_LEN: usize = 1024 * 1024;
 /// queued or fed but not flushed is lost then; [`close`](Self::close) waits.
 #[derive(Debug)]
 pub struct VstpTcpConnection {
-    reader: Reader,
+    reader: Box<Reader>,
     feed: Feed,
     /// Frames that came while something else was awaited.
     inbox: VecDeque<Frame>,
     inbox_len: usize,
     next_msg_id: u64,
-    config: TcpConfig,
+    timeouts: Timeouts,
     shared: Arc<Shared>,
     life: Arc<Life>,
     /// A client's keep-alive; servers have one for all.
     keeper: Option<Arc<Keeper>>,
 }
 
+/// How long the calls of a connection wait; of its [`TcpConfig`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timeouts {
+    handshake: Duration,
+    recv: Option<Duration>,
+    call: Duration,
+    close: Duration,
+}
+
+impl From<&TcpConfig> for Timeouts {
+    fn from(config: &TcpConfig) -> Self {
+        Self {
+            handshake: config.handshake_timeout,
+            recv: config.read_timeout,
+            call: config.call_timeout,
+            close: config.close_timeout,
+        }
+    }
+}
+
 impl VstpTcpConnection {
     pub(crate) fn new(
-        reader: Reader,
+        reader: Box<Reader>,
         shared: Arc<Shared>,
-        config: TcpConfig,
+        timeouts: Timeouts,
         keeper: Option<Keeper>,
     ) -> Self {
         Self {
@@ -62,7 +82,7 @@ impl VstpTcpConnection {
             inbox: VecDeque::new(),
             inbox_len: 0,
             next_msg_id: random::first_msg_id(),
-            config,
+            timeouts,
             life: Arc::new(Life(Arc::clone(&shared))),
             shared,
             keeper: keeper.map(Arc::new),
@@ -140,7 +160,7 @@ impl VstpTcpConnection {
             return Ok(());
         };
         self.send(&hello)?;
-        let until = clock::after(self.config.handshake_timeout);
+        let until = clock::after(self.timeouts.handshake);
         self.wait_for(TimeoutKind::Handshake, until, |next, _| {
             *next == Next::Established
         })
@@ -282,7 +302,7 @@ impl VstpTcpConnection {
     /// - `Extension`: an extension failed on a message, which is lost, and the session goes on.
     /// - Others: the peer broke the protocol, or time or the system did; the connection is over.
     pub fn recv(&mut self) -> Result<Option<Frame>, VstpError> {
-        match self.config.read_timeout {
+        match self.timeouts.recv {
             None => self.recv_until(None),
             Some(timeout) => self.recv_timeout(timeout),
         }
@@ -334,7 +354,7 @@ impl VstpTcpConnection {
     /// # Errors
     /// As [`recv`](Self::recv).
     pub fn recv_ref(&mut self) -> Result<Option<FrameRef<'_>>, VstpError> {
-        let until = self.config.read_timeout.and_then(clock::after);
+        let until = self.timeouts.recv.and_then(clock::after);
         if !self.inbox.is_empty() || self.shared.has_extensions() {
             let Some(frame) = self.recv_until(until)? else {
                 return Ok(None);
@@ -342,7 +362,10 @@ impl VstpTcpConnection {
             self.reader.lend(frame);
             return Ok(Some(self.reader.frame()));
         }
-        Ok(self.reader.next_frame(until)?.then(|| self.reader.frame()))
+        if !self.reader.next_frame(until)? {
+            return Ok(None);
+        }
+        Ok(Some(self.reader.frame()))
     }
 
     /// [`recv`](Self::recv) into a frame that was used before, whose memory is used again: nothing is
@@ -416,7 +439,7 @@ impl VstpTcpConnection {
     /// - `Timeout(Shutdown)`: the peer did not answer; the socket is closed all the same.
     /// - As [`recv`](Self::recv), when it ended in another way before.
     pub fn close(mut self) -> Result<(), VstpError> {
-        let until = clock::after(self.config.close_timeout);
+        let until = clock::after(self.timeouts.close);
         self.close_sending()?;
         loop {
             let next = match self.reader.next(until) {
@@ -441,14 +464,14 @@ impl VstpTcpConnection {
     /// As [`send`](Self::send).
     pub fn close_sending(&mut self) -> Result<(), VstpError> {
         self.feed.flush()?;
-        self.shared.say_bye(clock::after(self.config.close_timeout))
+        self.shared.say_bye(clock::after(self.timeouts.close))
     }
 
     /// Says goodbye for a server that goes away; `false` when the session has no goodbye, so that
     /// there is none to wait for either.
     pub(crate) fn say_bye_draining(&self) -> Result<bool, VstpError> {
         self.shared
-            .say_bye_draining(clock::after(self.config.close_timeout))?;
+            .say_bye_draining(clock::after(self.timeouts.close))?;
         Ok(self.shared.established().is_some_and(|e| e.has_hello()))
     }
 
@@ -469,18 +492,18 @@ impl VstpTcpConnection {
             reader,
             feed,
             inbox,
-            config,
+            timeouts,
             shared,
             life,
             keeper,
             ..
         } = self;
-        let timeout = config.read_timeout;
+        let timeout = timeouts.recv;
         let reader =
             ConnectionReader::new(reader, inbox, timeout, Arc::clone(&life), keeper.clone());
         (
             reader,
-            ConnectionWriter::new(shared, feed, config.close_timeout, life, keeper),
+            ConnectionWriter::new(shared, feed, timeouts.close, life, keeper),
         )
     }
 
@@ -502,22 +525,22 @@ impl VstpTcpConnection {
 
     /// How long [`recv`](Self::recv) waits from now on; see [`TcpConfig::read_timeout`].
     pub fn set_read_timeout(&mut self, timeout: Option<Duration>) {
-        self.config.read_timeout = timeout;
+        self.timeouts.recv = timeout;
     }
 
     /// How long calls that expect an answer wait from now on; see [`TcpConfig::call_timeout`].
     pub fn set_call_timeout(&mut self, timeout: Duration) {
-        self.config.call_timeout = timeout;
+        self.timeouts.call = timeout;
     }
 
     /// When an answer is awaited no longer, for a call that begins now.
     pub(crate) fn call_deadline(&self) -> Option<Instant> {
-        clock::after(self.config.call_timeout)
+        clock::after(self.timeouts.call)
     }
 
     /// How long calls wait for their answers, and `close` for the peer's goodbye.
     pub(crate) const fn timeouts(&self) -> (Duration, Duration) {
-        (self.config.call_timeout, self.config.close_timeout)
+        (self.timeouts.call, self.timeouts.close)
     }
 
     // Facts.

@@ -24,7 +24,7 @@ use crate::proto::session::{Security, Session, SessionConfig};
 use crate::wire::Trailer;
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use socket2::SockRef;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -129,7 +129,7 @@ fn shake_hands(
     Ok(VstpTcpConnection::new(
         reader,
         shared,
-        config.clone(),
+        config.into(),
         keeper,
     ))
 }
@@ -181,12 +181,7 @@ pub(crate) fn server(
     if let (Some(offered), Some(_)) = (offered, sealed_session(&shared)) {
         shared.keep(offered);
     }
-    let config = TcpConfig {
-        // Its threads shall end with the server, not with the last connection.
-        judge: None,
-        ..config.clone()
-    };
-    Ok(VstpTcpConnection::new(reader, shared, config, None))
+    Ok(VstpTcpConnection::new(reader, shared, config.into(), None))
 }
 
 /// Waits until the authenticator has decided, or its time is over.
@@ -267,13 +262,31 @@ fn open(
     session: impl FnOnce(Option<&PeerInfo>) -> Result<Session, VstpError>,
     (config, meter): (&TcpConfig, &Meter),
     until: Option<Instant>,
-) -> Result<(Reader, Arc<Shared>), VstpError> {
+) -> Result<(Box<Reader>, Arc<Shared>), VstpError> {
     let addrs = (
         stream.local_addr().map_err(stream::closed_or_io)?,
         stream.peer_addr().map_err(stream::closed_or_io)?,
     );
     let transport: Arc<dyn Transport> = stream;
     let (read, write, tls) = halves(&transport, tls, config.spin, until)?;
+    assemble(
+        transport,
+        addrs,
+        (read, write, tls),
+        session,
+        (config, meter),
+    )
+}
+
+/// The parts of a connection whose bytes flow.
+#[inline(never)] // The stack that this needs is free again when the session goes on.
+fn assemble(
+    transport: Arc<dyn Transport>,
+    addrs: (SocketAddr, SocketAddr),
+    (read, write, tls): (ReadHalf, WriteHalf, Option<PeerInfo>),
+    session: impl FnOnce(Option<&PeerInfo>) -> Result<Session, VstpError>,
+    (config, meter): (&TcpConfig, &Meter),
+) -> Result<(Box<Reader>, Arc<Shared>), VstpError> {
     let session = session(tls.as_ref())?;
     let framing = Framing {
         trailer: if tls.is_some() {
@@ -290,9 +303,8 @@ fn open(
     let mut outbox = Outbox::new(write, framing, config.limits.max_frame_len);
     outbox.log = (config.event_log.as_ref())
         .map(|log| Box::new(ConnectionLog::new(log.clone(), addrs, tls.is_some())));
-    let mut shared = Shared::new(transport, outbox, addrs, tls).with_pipeline(&config.pipeline);
-    shared.set_meter(meter.clone());
-    let shared = Arc::new(shared);
+    let pipeline = config.pipeline.clone();
+    let shared = Shared::new(transport, outbox, addrs, tls, pipeline, meter.clone());
     let source: Weak<dyn Source> = Arc::<Shared>::downgrade(&shared);
     meter.attach(source);
     Ok((

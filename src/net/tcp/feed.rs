@@ -29,29 +29,35 @@ impl Feed {
 
     /// Adds a frame; writes the batch when it is full. After an error the frame is not in it.
     pub(crate) fn feed(&mut self, frame: FrameRef<'_>) -> Result<(), VstpError> {
-        let outgoing = self.shared.outgoing(frame)?;
-        let Some(frame) = outgoing.of(frame) else {
-            return Ok(());
-        };
+        if !self.shared.changes(frame) {
+            return self.add(frame);
+        }
+        match self.shared.outgoing(frame)?.of(frame) {
+            Some(frame) => self.add(frame),
+            None => Ok(()),
+        }
+    }
+
+    fn add(&mut self, frame: FrameRef<'_>) -> Result<(), VstpError> {
         let outbox = &self.shared.outbox;
         let (trailer, limits) = (outbox.trailer(), outbox.limits());
-        let (start, frames) = (self.batch.len(), self.frames);
-        let result = if frame.payload.len() < DIRECT_LEN {
+        let start = self.batch.len();
+        let (len, result) = if frame.payload.len() < DIRECT_LEN {
             let len = wire::encode(frame, trailer, &limits, &mut self.batch)?;
             self.frames.note(frame.typ, len);
             if self.batch.len() < BATCH_LEN {
                 return Ok(());
             }
-            self.write(&[], &[])
+            (len, self.write(&[], &[]))
         } else {
             let head = wire::encode_head(frame, trailer, &limits, &mut self.batch)?;
             let tail = head.trailer.as_ref().map_or(&[][..], |bytes| bytes);
             self.frames.note(frame.typ, head.frame_len);
-            self.write(frame.payload, tail)
+            (head.frame_len, self.write(frame.payload, tail))
         };
         if result.is_err() && !self.batch.is_empty() {
             self.batch.truncate(start);
-            self.frames = frames;
+            self.frames.take_back(frame.typ, len);
         }
         result
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub(crate) struct Handling {
     /// The handler on the thread of the connection.
-    pub(crate) own: HandlerClock,
+    pub(crate) own: Box<HandlerClock>,
     /// The others, each at its place; none unless the server has concurrency.
     others: OnceLock<Box<[HandlerClock]>>,
     /// Protects the places; no other lock is taken inside it.
@@ -105,7 +105,7 @@ impl Handling {
     /// The clocks of all handlers, running or not.
     pub(crate) fn clocks(&self) -> impl Iterator<Item = &HandlerClock> {
         let others = self.others.get().map_or(&[][..], |clocks| clocks);
-        std::iter::once(&self.own).chain(others)
+        std::iter::once(&*self.own).chain(others)
     }
 
     /// How long all of them took so far, if that is counted.

@@ -17,7 +17,7 @@ use std::time::Instant;
 impl Shared {
     /// Sends one frame of the application; returns when the system has taken all of it.
     pub(crate) fn send(&self, frame: FrameRef<'_>) -> Result<(), VstpError> {
-        if !self.pipeline.concerns(frame) {
+        if !self.changes(frame) {
             return self.outbox.send(frame);
         }
         match self.outgoing(frame)?.of(frame) {
@@ -47,9 +47,15 @@ impl Shared {
             .map_or(Ok(()), |frame| self.outbox.send(frame))
     }
 
+    /// Whether [`Self::outgoing`] does anything with it.
+    #[inline]
+    pub(super) fn changes(&self, frame: FrameRef<'_>) -> bool {
+        self.pipeline.concerns(frame)
+    }
+
     /// What becomes of a frame that is to be sent.
     pub(crate) fn outgoing(&self, frame: FrameRef<'_>) -> Result<Outgoing, VstpError> {
-        if !self.pipeline.concerns(frame) {
+        if !self.changes(frame) {
             return Ok(Outgoing::Same(frame.flags));
         }
         let context = || self.context(Direction::Outbound);

@@ -102,14 +102,15 @@ pub(super) enum Ended {
 }
 
 impl Reader {
+    #[inline(never)] // What is built here is large, and the caller's stack stays for the connection's life.
     pub(crate) fn new(
         half: ReadHalf,
         session: Session,
         shared: Arc<Shared>,
         config: &TcpConfig,
-    ) -> Self {
+    ) -> Box<Self> {
         let now = clock::now();
-        Self {
+        Box::new(Self {
             half,
             decoder: StreamDecoder::new(shared.outbox.trailer(), config.limits),
             session,
@@ -132,7 +133,7 @@ impl Reader {
             stalled_since: None,
             write_timeout: config.write_deadline.base,
             max_frame_len: config.limits.max_frame_len,
-        }
+        })
     }
 
     /// The keys of sealed datagrams that the TLS session gives, if it gives any.
@@ -569,6 +570,8 @@ mod tests {
     use super::super::client::VstpTcpClient;
     use super::super::outbox::{Framing, Outbox};
     use super::*;
+    use crate::ext::Pipeline;
+    use crate::net::meter::Meter;
     use crate::net::socket::Transport;
     use crate::net::stream;
     use crate::net::tls::{TlsSession, dev};
@@ -644,7 +647,14 @@ mod tests {
                 queue_len: 1,
             };
             let outbox = Outbox::new(write, framing, config.limits.max_frame_len);
-            let shared = Arc::new(Shared::new(transport, outbox, addrs, None));
+            let shared = Shared::new(
+                transport,
+                outbox,
+                addrs,
+                None,
+                Pipeline::default(),
+                Meter::off(),
+            );
             let session = SessionConfig {
                 features: config.features.clone(),
                 max_frame_len: config.limits.max_frame_len,

@@ -44,8 +44,9 @@ pub(crate) struct Shared {
     pub(crate) aborted: OnceLock<ClosedBy>,
     /// The reader shall end the session at the next pause between frames.
     pub(crate) draining: AtomicBool,
-    /// Added to by the reader alone.
-    pub(crate) received: Lane,
+    /// Added to by the reader alone. In a box as all counters here: `Shared` is built on the stack of the
+    /// connection's thread, and a page of it that was used once stays with an idle connection.
+    pub(crate) received: Box<Lane>,
     /// Bytes that have arrived, of whole frames or not. Likewise.
     bytes_received: AtomicU64,
     /// A server's handlers of messages of this connection.
@@ -78,11 +79,18 @@ impl<T: Any + Send + std::fmt::Debug> Permit for T {}
 impl Shared {
     pub(crate) fn new(
         transport: Arc<dyn Transport>,
-        outbox: Outbox,
+        mut outbox: Outbox,
         (local_addr, peer_addr): (SocketAddr, SocketAddr),
         tls: Option<PeerInfo>,
-    ) -> Self {
-        Self {
+        pipeline: Pipeline,
+        meter: Meter,
+    ) -> Arc<Self> {
+        let mut received = Box::<Lane>::default();
+        if !meter.is_on() {
+            received.switch_off();
+            outbox.sent.switch_off();
+        }
+        Arc::new(Self {
             transport,
             outbox,
             local_addr,
@@ -90,36 +98,21 @@ impl Shared {
             tls,
             established: RwLock::new(None),
             identity: OnceLock::new(),
-            pipeline: Pipeline::default(),
+            pipeline,
             gzip: AtomicBool::new(false),
             said_bye: AtomicBool::new(false),
             aborted: OnceLock::new(),
             draining: AtomicBool::new(false),
-            received: Lane::default(),
+            received,
             bytes_received: AtomicU64::new(0),
             handling: Handling::default(),
-            meter: Meter::off(),
+            meter,
             handed: Mutex::new(None),
             base: clock::now(),
             last_received: AtomicU64::new(0),
             sealed_keys: Mutex::default(),
             belongings: Mutex::default(),
-        }
-    }
-
-    /// The same with what messages pass.
-    pub(crate) fn with_pipeline(mut self, pipeline: &Pipeline) -> Self {
-        self.pipeline = pipeline.clone();
-        self
-    }
-
-    /// Counts at this meter from now on.
-    pub(crate) fn set_meter(&mut self, meter: Meter) {
-        if !meter.is_on() {
-            self.received.switch_off();
-            self.outbox.sent.switch_off();
-        }
-        self.meter = meter;
+        })
     }
 
     pub(crate) fn note_received(&self, now: Instant, len: usize) {

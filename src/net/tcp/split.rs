@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// a connection needs somebody who reads.
 #[derive(Debug)]
 pub struct ConnectionReader {
-    reader: Reader,
+    reader: Box<Reader>,
     inbox: VecDeque<Frame>,
     read_timeout: Option<Duration>,
     _life: Arc<Life>,
@@ -26,7 +26,7 @@ pub struct ConnectionReader {
 
 impl ConnectionReader {
     pub(super) fn new(
-        reader: Reader,
+        reader: Box<Reader>,
         inbox: VecDeque<Frame>,
         read_timeout: Option<Duration>,
         life: Arc<Life>,

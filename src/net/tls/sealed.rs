@@ -138,7 +138,7 @@ impl TlsSession {
             .connection
             .export_keying_material([0; EXPORT_LEN], LABEL, Some(&context))
             .map_err(error::tls)?;
-        let is_client = matches!(self.connection, Connection::Client(_));
+        let is_client = matches!(*self.connection, Connection::Client(_));
         Ok(keys(suite, session, &exported, is_client))
     }
 }

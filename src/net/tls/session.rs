@@ -22,13 +22,15 @@ const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 /// The TLS state of one connection.
 #[derive(Debug)]
 pub(crate) struct TlsSession {
-    pub(super) connection: Connection,
+    /// In a box, since it has a kilobyte and is passed on by value.
+    pub(super) connection: Box<Connection>,
     provider: Arc<CryptoProvider>,
     peer_has_closed: bool,
 }
 
 impl TlsSession {
     /// The client's side; `host` is what the certificate must be for, unless the settings say else.
+    #[inline(never)] // As `new`.
     pub(crate) fn client(config: &TlsClientConfig, host: &str) -> Result<Self, VstpError> {
         let name = config.server_name(host)?;
         let connection = ClientConnection::new(Arc::clone(config.rustls()), name);
@@ -39,6 +41,7 @@ impl TlsSession {
     }
 
     /// The server's side.
+    #[inline(never)] // As `new`.
     pub(crate) fn server(config: &TlsServerConfig) -> Result<Self, VstpError> {
         let connection = ServerConnection::new(Arc::clone(config.rustls()));
         Ok(Self::new(
@@ -47,7 +50,9 @@ impl TlsSession {
         ))
     }
 
-    pub(super) fn new(mut connection: Connection, provider: &Arc<CryptoProvider>) -> Self {
+    #[inline(never)] // Else its room on the stack is its caller's, for the whole handshake.
+    pub(super) fn new(connection: Connection, provider: &Arc<CryptoProvider>) -> Self {
+        let mut connection = Box::new(connection);
         connection.set_buffer_limit(Some(ENCRYPT_LEN));
         Self {
             connection,
@@ -164,7 +169,7 @@ impl TlsSession {
             .map(|c| provider::sha256(&self.provider, c))
             .transpose()?;
         let cipher_suite = self.connection.negotiated_cipher_suite();
-        let server_name = match &self.connection {
+        let server_name = match &*self.connection {
             Connection::Client(_) => None,
             Connection::Server(server) => server.server_name().map(str::to_owned),
         };

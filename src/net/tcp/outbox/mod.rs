@@ -73,7 +73,7 @@ pub(crate) struct Outbox {
     /// Frames sent so far, which the session needs: so many answers may come.
     frames_sent: AtomicU64,
     /// The same for whoever looks, by type. Added to by whoever has the write half.
-    pub(crate) sent: Lane,
+    pub(crate) sent: Box<Lane>,
     /// Messages refused because the queue was full.
     pub(crate) refused: AtomicU64,
     /// What happens on the connection is written down here.
@@ -145,7 +145,7 @@ impl Outbox {
             room: Condvar::new(),
             work: Condvar::new(),
             frames_sent: AtomicU64::new(0),
-            sent: Lane::default(),
+            sent: Box::default(),
             refused: AtomicU64::new(0),
             log: None,
             base: clock::now(),
