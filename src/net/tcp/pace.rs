@@ -61,8 +61,9 @@ impl Pace {
     /// on those before, counts.
     pub(crate) fn begin(&mut self, peer: IpAddr) {
         if let Some(all) = &self.addresses {
-            let now = clock::now();
-            self.ready_at = all.lock().ready_at(now, peer.into(), &all.limit);
+            let ready_at = all.lock().ready_at(clock::now(), peer.into(), &all.limit);
+            // HELLO may come after messages, for which the connection waits already.
+            self.ready_at = self.ready_at.max(ready_at);
         }
     }
 
