@@ -326,13 +326,12 @@ impl Endpoint {
     ) -> Result<(), DropReason> {
         let Input { frame, fields, .. } = input;
         let result = match frame.typ {
+            FrameType::Ack if input.sealed.is_some() => {
+                self.on_sealed_ack(now, index, *frame, fields)
+            }
             FrameType::Ack => {
                 let peer = self.peer_mut(index).ok_or(DropReason::Unexpected)?;
-                let result = peer.on_ack(now, *frame, fields);
-                if result == Err(DropReason::Unexpected) && input.sealed.is_some() {
-                    self.check_ack(index, *frame, fields);
-                }
-                result
+                peer.on_ack(now, *frame, fields)
             }
             FrameType::Ping => {
                 if frame.payload.len() > MAX_PING_LEN {

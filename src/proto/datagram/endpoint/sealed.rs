@@ -17,6 +17,7 @@ use super::super::fields::Fields;
 use super::super::parts::{Event, Failure, SendError};
 use super::super::peer::{Link, Path, Peer, Sealed};
 use super::super::proof::Proof;
+use super::super::reliable::Reliable;
 use super::super::seal::{self, SealId, SealedKeys, Sealing};
 use super::super::stats::DropReason;
 use super::Endpoint;
@@ -335,26 +336,48 @@ impl Endpoint {
         Ok(())
     }
 
-    /// An ACK that nobody waited for came sealed. One of what was never sent ends the session (spec 4.13): it is
-    /// the peer that is broken, or tries how fast it can make this side send. In a plain session anybody on
-    /// the way could end it so.
-    pub(super) fn check_ack(&mut self, index: usize, frame: FrameRef<'_>, fields: &Fields<'_>) {
-        let sends = self.peer(index).and_then(Peer::sends);
+    /// An ACK that came sealed. One of what was never sent ends the session (spec 4.13): it is the peer that
+    /// is broken, or tries how fast it can make this side send. In a plain session anybody on the way could
+    /// end it so.
+    pub(super) fn on_sealed_ack(
+        &mut self,
+        now: Instant,
+        index: usize,
+        frame: FrameRef<'_>,
+        fields: &Fields<'_>,
+    ) -> Result<(), DropReason> {
+        if self.names_no_number(frame, fields) {
+            self.end_by_bad_ack(index);
+            return Err(DropReason::Unexpected);
+        }
+        let peer = self.peer_mut(index).ok_or(DropReason::Unexpected)?;
+        let result = peer.on_ack(now, frame, fields);
         // What is still waited for and was refused, waits for its first sending, or some of it does.
-        let (given, id, is_waiting) = if frame.flags.contains(Flags::FRAG) {
-            let waits = |id| sends.is_some_and(|sends| sends.has_set(id));
-            let id = fields.frag_id;
-            (self.first_frag_id..self.next_frag_id, id, id.map(waits))
-        } else {
-            let waits = |id| sends.is_some_and(|sends| sends.progress(id).is_some());
-            let id = fields.msg_id;
-            (self.first_msg_id..self.next_msg_id, id, id.map(waits))
+        let is_pending = |sends: &Reliable| match frame.flags.contains(Flags::FRAG) {
+            true => fields.frag_id.is_some_and(|id| sends.has_set(id)),
+            false => fields.msg_id.is_some_and(|id| sends.progress(id).is_some()),
         };
-        let is_bad = id.is_some_and(|id| !given.contains(&id)) || is_waiting == Some(true);
-        let Some(peer) = self.peer(index).filter(|_| is_bad) else {
+        if result == Err(DropReason::Unexpected) && peer.sends().is_some_and(is_pending) {
+            self.end_by_bad_ack(index);
+        }
+        result
+    }
+
+    /// Whether an ACK names a number that this endpoint has not given to anything.
+    fn names_no_number(&self, frame: FrameRef<'_>, fields: &Fields<'_>) -> bool {
+        let (given, id) = if frame.flags.contains(Flags::FRAG) {
+            (self.first_frag_id..self.next_frag_id, fields.frag_id)
+        } else {
+            (self.first_msg_id..self.next_msg_id, fields.msg_id)
+        };
+        id.is_some_and(|id| !given.contains(&id))
+    }
+
+    fn end_by_bad_ack(&mut self, index: usize) {
+        let Some(to) = self.peer(index).map(|peer| peer.addr) else {
             return;
         };
-        let (to, mut refusal) = (peer.addr, Vec::new());
+        let mut refusal = Vec::new();
         Control::new(FrameType::Err, Proof::Sealed).write(&mut refusal, |writer| {
             writer.header(keys::CODE, ErrorCode::Protocol.as_str().as_bytes());
         });
