@@ -353,3 +353,22 @@ impl TcpConfig {
         self.pipeline.validate(&self.features)
     }
 }
+/// How long the calls of a connection wait; a copy of its settings.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timeouts {
+    pub(super) handshake: Duration,
+    pub(super) recv: Option<Duration>,
+    pub(super) call: Duration,
+    pub(super) close: Duration,
+}
+
+impl From<&TcpConfig> for Timeouts {
+    fn from(config: &TcpConfig) -> Self {
+        Self {
+            handshake: config.handshake_timeout,
+            recv: config.read_timeout,
+            call: config.call_timeout,
+            close: config.close_timeout,
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! [`VstpTcpConnection`]: an open session over TCP, of either side, for one thread.
 
-use super::config::TcpConfig;
+use super::config::Timeouts;
 use super::feed::Feed;
 use super::keeper::Keeper;
 use super::reader::{Next, Reader};
@@ -47,26 +47,6 @@ pub struct VstpTcpConnection {
     life: Arc<Life>,
     /// A client's keep-alive; servers have one for all.
     keeper: Option<Arc<Keeper>>,
-}
-
-/// How long the calls of a connection wait; of its [`TcpConfig`].
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Timeouts {
-    handshake: Duration,
-    recv: Option<Duration>,
-    call: Duration,
-    close: Duration,
-}
-
-impl From<&TcpConfig> for Timeouts {
-    fn from(config: &TcpConfig) -> Self {
-        Self {
-            handshake: config.handshake_timeout,
-            recv: config.read_timeout,
-            call: config.call_timeout,
-            close: config.close_timeout,
-        }
-    }
 }
 
 impl VstpTcpConnection {
@@ -147,7 +127,7 @@ impl VstpTcpConnection {
     }
 
     /// Opens the session now, on a plaintext connection that was made without
-    /// [`hello`](TcpConfig::hello); otherwise it is open already, and nothing is sent.
+    /// [`hello`](super::TcpConfig::hello); otherwise it is open already, and nothing is sent.
     ///
     /// # Blocking
     /// Until the server's WELCOME; at most the handshake timeout.
@@ -523,12 +503,12 @@ impl VstpTcpConnection {
 
     // Settings.
 
-    /// How long [`recv`](Self::recv) waits from now on; see [`TcpConfig::read_timeout`].
+    /// How long [`recv`](Self::recv) waits from now on; see [`TcpConfig::read_timeout`](super::TcpConfig::read_timeout).
     pub fn set_read_timeout(&mut self, timeout: Option<Duration>) {
         self.timeouts.recv = timeout;
     }
 
-    /// How long calls that expect an answer wait from now on; see [`TcpConfig::call_timeout`].
+    /// How long calls that expect an answer wait from now on; see [`TcpConfig::call_timeout`](super::TcpConfig::call_timeout).
     pub fn set_call_timeout(&mut self, timeout: Duration) {
         self.timeouts.call = timeout;
     }
