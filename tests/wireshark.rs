@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use vstp::net::tcp::TcpConfig;
 use vstp::net::tls::{TlsClientConfig, TlsServerConfig, dev};
 use vstp::net::udp::UdpConfig;
-use vstp::serve::HandlerError;
+use vstp::serve::{DualPeer, HandlerError};
 use vstp::wire::{self, Flags, Frame, FrameType, Limits, Trailer};
-use vstp::{VstpTcpClient, VstpTcpServer, VstpUdpClient, VstpUdpServer};
+use vstp::{VstpDualServer, VstpTcpClient, VstpTcpServer, VstpUdpClient, VstpUdpServer};
 
 const LOCAL: &str = "127.0.0.1:0";
 const WAIT: Duration = Duration::from_secs(20);
@@ -470,6 +471,87 @@ fn datagrams_bundles_and_fragments_are_those_of_the_decoder() {
         "each datagram's frame is there, in order"
     );
     assert!(left.next().is_none());
+}
+
+#[test]
+fn sealed_datagrams_are_recognised_and_not_read() {
+    if !has_tshark() {
+        return;
+    }
+    let server = VstpDualServer::bind_auto(LOCAL, dev::server().unwrap()).unwrap();
+    let to = server.local_addr();
+    let (addr, seen, end) = record_udp(to);
+    let handle = server
+        .spawn(|_: &DualPeer<'_>, frame: Frame| frame)
+        .unwrap();
+    let config = TcpConfig::default().sealed_datagrams(true);
+    let tls = VstpTcpClient::connect_with(to, &dev::client().unwrap(), config).unwrap();
+    let (client, session) = VstpUdpClient::connect_sealed(&tls, addr).unwrap();
+    for frame in frames() {
+        client.send_with_ack(frame, session.peer_addr()).unwrap();
+        client.recv_timeout(WAIT).unwrap();
+    }
+    client.close();
+    handle.shutdown(WAIT);
+    end();
+    // At the known port, and at one where only the first bytes give the protocol away.
+    for port in [PORT, 50_123] {
+        let mut capture = Capture::new(port);
+        let mut expected = <[Vec<String>; 6]>::default();
+        for (from, bytes) in seen.lock().unwrap().iter() {
+            capture.add(Protocol::Udp, *from, bytes);
+            // spec 4.13: magic, version, id, number, ciphertext, tag.
+            let (head, rest) = bytes.split_at(19);
+            let (text, tag) = rest.split_at(rest.len() - 16);
+            assert_eq!(head[..3], *b"VS\x01");
+            let number = u64::from_be_bytes(head[11..].try_into().unwrap());
+            for (column, value) in expected.iter_mut().zip([
+                hex(bytes),
+                "1".to_owned(),
+                hex(&head[3..11]),
+                number.to_string(),
+                hex(text),
+                hex(tag),
+            ]) {
+                column.push(value);
+            }
+        }
+        assert!(expected[0].len() > frames().len());
+        let rows = capture.fields(
+            "sealed",
+            &[
+                "vstp.sealed",
+                "vstp.sealed.version",
+                "vstp.sealed.id",
+                "vstp.sealed.number",
+                "vstp.sealed.ciphertext",
+                "vstp.sealed.tag",
+                "_ws.expert.message",
+                "vstp.type",
+            ],
+        );
+        for (index, expected) in expected.iter().enumerate() {
+            assert_eq!(&column(&rows, index), expected, "port {port}");
+        }
+        assert_eq!(column(&rows, 6), [""; 0]);
+        assert_eq!(column(&rows, 7), [""; 0], "nothing of the frames inside");
+    }
+    let mut capture = Capture::new(PORT);
+    for bytes in [
+        &b"VS\x02_______________________________________"[..],
+        b"VS\x01short",
+        b"VS",
+    ] {
+        capture.add(Protocol::Udp, 0, bytes);
+    }
+    let rows = capture.fields("not-sealed", &["_ws.expert.message"]);
+    let said = column(&rows, 0);
+    assert_eq!(said.len(), 3);
+    assert!(
+        said.iter()
+            .all(|said| said.contains("Not a sealed datagram")),
+        "{said:?}"
+    );
 }
 
 #[test]

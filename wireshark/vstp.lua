@@ -7,6 +7,9 @@
 
 local FIXED_LEN = 11
 local TRAILER_LEN = 4
+-- Of a sealed datagram (4.13).
+local SEALED_HEADER_LEN = 19
+local TAG_LEN = 16
 local MAX_FRAME_LEN = 128 * 1024 * 1024
 
 local TYPES = {
@@ -41,11 +44,17 @@ local f = {
     frag_total = ProtoField.uint32("vstp.fragment.total", "Fragments of the set"),
     whole = ProtoField.none("vstp.reassembled", "Reassembled frame"),
     sealed = ProtoField.bytes("vstp.sealed", "Sealed datagram"),
+    sealed_version = ProtoField.uint8("vstp.sealed.version", "Version of sealing"),
+    sealed_id = ProtoField.bytes("vstp.sealed.id", "Session and direction"),
+    sealed_number = ProtoField.uint64("vstp.sealed.number", "Number"),
+    ciphertext = ProtoField.bytes("vstp.sealed.ciphertext", "Ciphertext"),
+    tag = ProtoField.bytes("vstp.sealed.tag", "Tag"),
 }
 vstp.fields = {
     f.magic, f.version, f.type, f.flags, f.req_ack, f.crc_flag, f.frag, f.comp, f.headers_len,
     f.payload_len, f.header, f.key, f.value, f.payload, f.crc, f.crc_ok, f.length, f.frag_id,
-    f.frag_index, f.frag_total, f.whole, f.sealed,
+    f.frag_index, f.frag_total, f.whole, f.sealed, f.sealed_version, f.sealed_id, f.sealed_number,
+    f.ciphertext, f.tag,
 }
 
 local e = {
@@ -65,9 +74,11 @@ local e = {
         expert.group.MALFORMED, expert.severity.ERROR),
     fragment = ProtoExpert.new("vstp.expert.fragment", "The fragment contradicts itself or its set",
         expert.group.REASSEMBLE, expert.severity.ERROR),
+    sealed = ProtoExpert.new("vstp.expert.sealed", "Not a sealed datagram: unknown version, or too short",
+        expert.group.MALFORMED, expert.severity.ERROR),
 }
 vstp.experts = {
-    e.magic, e.version, e.type, e.flags, e.length, e.crc, e.header, e.fragment,
+    e.magic, e.version, e.type, e.flags, e.length, e.crc, e.header, e.fragment, e.sealed,
 }
 
 -- Bit operations under the names of three versions of Lua.
@@ -340,13 +351,34 @@ end
 local tcp = stream("VSTP", true)
 vstp_tls.dissector = stream("VSTP/TLS", false)
 
+-- A sealed datagram (4.13): what is outside of the encryption.
+local function sealed(tvb, pinfo, tree)
+    local item = tree:add(vstp, tvb(), "VSTP sealed")
+    item:add(f.sealed, tvb())
+    local summary = "sealed"
+    local len = tvb:len() - SEALED_HEADER_LEN - TAG_LEN
+    if len < 0 or tvb(2, 1):uint() ~= 1 then
+        item:add_proto_expert_info(e.sealed)
+        summary = "[broken]"
+    else
+        item:add(f.sealed_version, tvb(2, 1))
+        item:add(f.sealed_id, tvb(3, 8))
+        item:add(f.sealed_number, tvb(11, 8))
+        if len > 0 then
+            item:add(f.ciphertext, tvb(SEALED_HEADER_LEN, len))
+        end
+        item:add(f.tag, tvb(SEALED_HEADER_LEN + len, TAG_LEN))
+        summary = "sealed " .. tostring(tvb(11, 8):uint64())
+    end
+    finish(pinfo, "VSTP", { summary })
+    return tvb:len()
+end
+
 -- A datagram: one frame or several whole ones (4.1).
 local function udp(tvb, pinfo, tree)
     local at, summary = 0, {}
     if tvb:len() >= 2 and tvb(0, 2):string() == "VS" then
-        tree:add(vstp, tvb()):add(f.sealed, tvb())
-        finish(pinfo, "VSTP", { "sealed" })
-        return tvb:len()
+        return sealed(tvb, pinfo, tree)
     end
     while at < tvb:len() do
         if tvb:len() - at < FIXED_LEN then
@@ -406,8 +438,12 @@ vstp:register_heuristic("tcp", function(tvb, pinfo, tree)
     tcp(tvb, pinfo, tree)
     return true
 end)
+local function looks_sealed(tvb)
+    return tvb:len() >= SEALED_HEADER_LEN + TAG_LEN and tvb(0, 2):string() == "VS" and tvb(2, 1):uint() == 1
+end
+
 vstp:register_heuristic("udp", function(tvb, pinfo, tree)
-    if not looks_like_a_frame(tvb) then
+    if not looks_like_a_frame(tvb) and not looks_sealed(tvb) then
         return false
     end
     pinfo.conversation = vstp

@@ -259,9 +259,38 @@ impl ReconnectingClient {
         request: &(impl Serialize + ?Sized),
         options: CallOptions,
     ) -> Result<R, CallError> {
+        read(&self.call_frame(&ask(request)?, options)?)
+    }
+
+    /// [`call_with`](Self::call_with) for a frame, with payload and headers of any kind.
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Example
+    /// ```
+    /// use vstp::easy::{CallOptions, Connector, ReconnectingClient};
+    /// use vstp::net::tcp::TcpConfig;
+    /// use vstp::serve::Session;
+    /// use vstp::{Frame, VstpTcpServer};
+    /// let server = VstpTcpServer::bind_plain("127.0.0.1:0")?;
+    /// let addr = server.local_addr();
+    /// let handle = server.spawn(|_: &Session, frame: Frame| Frame::data(frame.payload))?;
+    ///
+    /// let client = ReconnectingClient::new(Connector::plain(addr, TcpConfig::default())?)?;
+    /// let answer = client.call_frame(&Frame::data([0, 255]), CallOptions::new())?;
+    /// assert_eq!(answer.payload, [0, 255]);
+    /// drop(client);
+    /// handle.shutdown(std::time::Duration::from_secs(1));
+    /// # Ok::<(), vstp::VstpError>(())
+    /// ```
+    pub fn call_frame(&self, request: &Frame, options: CallOptions) -> Result<Frame, CallError> {
         let inner = &self.owner.inner;
         let until = options.until(inner.connector.call_timeout());
-        read(&inner.call(&ask(request)?, until, options.idempotent)?)
+        inner.call(request, until, options.idempotent)
     }
 
     /// What it is doing.

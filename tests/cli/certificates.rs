@@ -134,6 +134,30 @@ fn clients_without_the_right_certificate_are_refused() {
 }
 
 #[test]
+fn no_command_talks_to_a_server_that_is_not_trusted() {
+    let (folder, other) = (Folder::new(), Folder::new());
+    let [_, server, _] = authority(&folder);
+    let (cert, key) = pair(&server);
+    let server = Server::start(&["--auto", "--cert", &cert, "--key", &key]);
+    vstp(&["cert", "ca", "--out", &other.path("ca")]).ok();
+    let (ca, file) = (other.path("ca.pem"), other.file("f", "x"));
+    for url in [&server.url, &format!("vstp://{}", server.address())] {
+        for args in [
+            &["call", url, "-d", "x"][..],
+            &["send", url, "-m", "x"],
+            &["listen", url],
+            &["ping", url],
+            &["bench", url, "-t", "100ms"],
+            &["file", "send", &file, url],
+            &["file", "recv", "f", url, "-o", &other.path("g")],
+        ] {
+            vstp(&[args, &["--cacert", &ca]].concat()).failed(5, &["unknown issuer", "--cacert"]);
+        }
+        vstp(&["health", url, "--cacert", &ca]).failed(9, &["unknown issuer"]);
+    }
+}
+
+#[test]
 fn show_says_what_a_certificate_says() {
     let folder = Folder::new();
     let [ca, server, _] = authority(&folder);

@@ -1,23 +1,31 @@
 //! `vstp file`: whole or not at all, over each transport, killed and resumed.
 
-use crate::util::{Folder, LONG, Running, Server, command, noise, sha256, vstp};
+use crate::relay::{Link, Relay};
+use crate::util::{Folder, Running, Server, command, is_full, long, noise, sha256, vstp};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 use vstp::net::clock;
 
 const TRANSPORTS: [&str; 3] = ["--dev", "--plaintext", "--udp"];
 
-fn is_full() -> bool {
-    std::env::var_os("VSTP_FULL").is_some()
+/// Tens of MiB; with VSTP_FULL=1 a GiB, and 100 MiB over UDP.
+fn large(folder: &Folder, how: &str) -> String {
+    let count = match (is_full(), how) {
+        (false, _) => 32,
+        (true, "--udp") => 100,
+        (true, _) => 1024,
+    };
+    of_mebibytes(folder, count)
 }
 
-/// Tens of MB; a GiB with VSTP_FULL=1.
-fn large(folder: &Folder) -> String {
+fn of_mebibytes(folder: &Folder, count: usize) -> String {
     let path = folder.path("large");
     let piece = noise(1 << 20, 7);
     let mut file = fs::File::create(&path).unwrap();
-    for _ in 0..if is_full() { 1024 } else { 32 } {
+    for _ in 0..count {
         file.write_all(&piece).unwrap();
     }
     path
@@ -86,7 +94,7 @@ fn part_len(folder: &Folder) -> u64 {
 /// Runs a transfer into this folder and kills it in the middle. A machine may be so busy that the transfer is over
 /// before we look again; then it is done once more.
 fn kill_in_the_middle(folder: &Folder, name: &str, len: u64, args: &[&str]) {
-    let until = clock::now() + LONG;
+    let until = clock::now() + long();
     let is_complete = || folder.0.join(name).exists();
     while clock::now() < until {
         let mut client = Running::start(command(args));
@@ -108,7 +116,7 @@ fn kill_in_the_middle(folder: &Folder, name: &str, len: u64, args: &[&str]) {
 fn a_killed_upload_goes_on_where_it_was() {
     for how in TRANSPORTS {
         let (here, there) = (Folder::new(), Folder::new());
-        let file = large(&here);
+        let file = large(&here, how);
         let len = fs::metadata(&file).unwrap().len();
         let mut server = Server::start(&[how, "--dir", &there.path("")]);
         let args = ["file", "send", &file, &server.url, "--plaintext"];
@@ -132,7 +140,7 @@ fn a_killed_upload_goes_on_where_it_was() {
 fn a_killed_download_goes_on_where_it_was() {
     for how in TRANSPORTS {
         let (there, here) = (Folder::new(), Folder::new());
-        let file = large(&there);
+        let file = large(&there, how);
         let len = fs::metadata(&file).unwrap().len();
         let server = Server::start(&[how, "--dir", &there.path("")]);
         let target = here.path("copy");
@@ -156,9 +164,51 @@ fn a_killed_download_goes_on_where_it_was() {
 }
 
 #[test]
+fn over_a_network_that_loses_datagrams_a_killed_transfer_goes_on() {
+    let (here, there) = (Folder::new(), Folder::new());
+    let file = of_mebibytes(&here, if is_full() { 100 } else { 12 });
+    let len = fs::metadata(&file).unwrap().len();
+    let flags = ["--udp", "--dir", &there.path("")];
+    let mut server = Server::start(&flags);
+    let address = server.address().to_owned();
+    let network = Link {
+        loss: 20,
+        duplicate: 10,
+        flip: 5,
+        delay: Duration::from_millis(2),
+    };
+    let relay = Relay::new(address.parse().unwrap(), network, 3);
+    let url = format!("vstp+udp://{}", relay.addr);
+
+    let send = ["file", "send", &file, &url, "--json"];
+    kill_in_the_middle(&there, "large", len, &send);
+    server.running.kill();
+    let left = part_len(&there);
+    assert!(0 < left && left < len, "{left} of {len}");
+    assert_eq!(there.names().len(), 1, "no half file under the final name");
+    let _server = Server::start_at(&address, &flags);
+    let sent = vstp(&send).ok().json();
+    assert_eq!(sent[0]["sent"], len - left, "the rest, and no more");
+    assert_eq!(sha256(&there.0.join("large")), sha256(Path::new(&file)));
+    assert_eq!(there.names(), ["large"]);
+
+    let back = Folder::new();
+    let target = back.path("copy");
+    let recv = ["file", "recv", "large", &url, "-o", &target, "--json"];
+    kill_in_the_middle(&back, "copy", len, &recv);
+    let left = part_len(&back);
+    assert!(0 < left && left < len, "{left} of {len}");
+    assert_eq!(back.names().len(), 1, "no half file under the final name");
+    assert_eq!(vstp(&recv).ok().json()[0]["received"], len - left);
+    assert_eq!(sha256(Path::new(&target)), sha256(Path::new(&file)));
+    assert_eq!(back.names(), ["copy"]);
+    assert!(relay.lost.load(Ordering::Relaxed) > 100);
+}
+
+#[test]
 fn the_upload_of_a_dead_client_is_taken_over() {
     let (here, there) = (Folder::new(), Folder::new());
-    let file = large(&here);
+    let file = large(&here, "--dev");
     let len = fs::metadata(&file).unwrap().len();
     let server = Server::start(&["--dev", "--dir", &there.path("")]);
     kill_in_the_middle(&there, "large", len, &["file", "send", &file, &server.url]);
@@ -247,7 +297,7 @@ fn nothing_outside_the_folder_can_be_named() {
 #[test]
 fn pieces_that_are_handled_at_once_make_the_same_file() {
     let (here, there) = (Folder::new(), Folder::new());
-    let file = large(&here);
+    let file = large(&here, "--dev");
     let server = Server::start(&["--dev", "--concurrency", "8", "--dir", &there.path("")]);
     vstp(&["file", "send", &file, &server.url]).ok();
     assert_eq!(sha256(&there.0.join("large")), sha256(Path::new(&file)));

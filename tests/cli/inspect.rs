@@ -1,11 +1,13 @@
 //! `vstp inspect`: every vector, a thousand damaged ones, every form of input.
 
-use crate::util::{Folder, noise, vstp, vstp_with};
+use crate::util::{Folder, LONG, noise, vstp, vstp_with};
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
+use std::net::UdpSocket;
+use vstp::ext::compression::compress;
 use vstp::wire::crc::crc32;
-use vstp::wire::{Limits, Trailer, decode_exact};
-use vstp::{Frame, encode_frame};
+use vstp::wire::{Buffer, Decoded, Limits, Trailer, decode, decode_exact};
+use vstp::{Flags, Frame, VstpUdpClient, encode_frame, try_decode_frame};
 
 fn vectors() -> Vec<(Value, Vec<u8>)> {
     let all: Vec<Value> = serde_json::from_str(include_str!("../vectors/frames.json")).unwrap();
@@ -266,6 +268,216 @@ fn streams_of_a_capture_are_put_in_order() {
         .ok()
         .json();
     assert_eq!(shown.len(), 20);
+}
+
+#[test]
+fn compressed_payloads_are_inflated() {
+    let text = "the same again ".repeat(500);
+    let small = compress(text.as_bytes(), 6).unwrap();
+    let frame = Frame::data(small.clone()).with_flag(Flags::COMP);
+    let bytes = encode_frame(&frame).unwrap();
+    let shown = &vstp_with(&["inspect", "--json"], &bytes).ok().json()[0];
+    assert_eq!(shown["inflated"]["payload"], text.as_str());
+    assert_eq!(shown["inflated"]["len"], text.len());
+    assert_eq!(shown["payload_len"], small.len());
+    let text = vstp_with(&["inspect"], &bytes).ok().text();
+    assert!(
+        text.contains("inflated, the payload has 7500 bytes"),
+        "{text}"
+    );
+
+    // What cannot be inflated is said to be so, and a bomb is not.
+    let mut wrong = small;
+    *wrong.last_mut().unwrap() ^= 1;
+    let bomb = compress(&vec![0; 10_000_000], 9).unwrap();
+    for (payload, words) in [(wrong, "length"), (bomb, "over the limit")] {
+        let frame = Frame::data(payload).with_flag(Flags::COMP);
+        let args = ["inspect", "--json", "--max-frame-size", "1MiB"];
+        let ended = vstp_with(&args, &encode_frame(&frame).unwrap()).ok();
+        let error = ended.json()[0]["inflated"]["error"].clone();
+        assert!(error.as_str().unwrap().contains(words), "{error}");
+    }
+}
+
+/// A message in the fragments that the library makes of it.
+fn fragments(frame: &Frame) -> Vec<Vec<u8>> {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(LONG)).unwrap();
+    let client = VstpUdpClient::bind("127.0.0.1:0").unwrap();
+    client.send(frame, socket.local_addr().unwrap()).unwrap();
+    let mut all = Vec::new();
+    let mut buffer = [0; 65_536];
+    loop {
+        let len = socket.recv(&mut buffer).unwrap();
+        all.push(buffer[..len].to_vec());
+        let mut last = Buffer::from(buffer[..len].to_vec());
+        let last = try_decode_frame(&mut last, len).unwrap().unwrap();
+        let number = |key| last.header_str(key).unwrap().parse::<usize>().unwrap();
+        if number("frag-total") == all.len() {
+            return all;
+        }
+    }
+}
+
+#[test]
+fn fragments_are_put_together_when_all_are_there() {
+    let payload = HEXLOWER.encode(&noise(2500, 4));
+    let message = Frame::data(payload.as_str()).with_header("k", "v");
+    let mut datagrams = fragments(&message);
+    let count = datagrams.len();
+    assert!(count > 2, "{count}");
+    // In another order, one of them twice.
+    datagrams.reverse();
+    datagrams.insert(0, datagrams[1].clone());
+    let capture = pcap(datagrams.iter().map(Vec::as_slice));
+    let shown = vstp_with(&["inspect", "--json"], &capture).ok().json();
+    assert_eq!(shown.len(), count + 1);
+    let missing: Vec<_> = shown
+        .iter()
+        .map(|s| s["fragment"]["missing"].as_u64().unwrap())
+        .collect();
+    let last = missing.len() - 1;
+    assert_eq!((missing[0], missing[last]), (count as u64 - 1, 0));
+    assert!(shown[..last].iter().all(|s| s["reassembled"].is_null()));
+    let whole = &shown[last]["reassembled"];
+    assert_eq!(whole["payload"], payload.as_str());
+    assert_eq!(whole["type"], "DATA");
+    assert_eq!(whole["headers"][0], json!({"key": "k", "value": "v"}));
+    let text = vstp_with(&["inspect"], &capture).ok().text();
+    assert!(text.contains("put together from its fragments:"), "{text}");
+
+    // One that is not there: all others are shown, and say what is missing.
+    let some = pcap(datagrams[1..count].iter().map(Vec::as_slice));
+    let shown = vstp_with(&["inspect", "--json"], &some).ok().json();
+    assert_eq!(shown.last().unwrap()["fragment"]["missing"], 1);
+    assert!(shown.iter().all(|s| s["reassembled"].is_null()));
+}
+
+/// The fragments of these bytes, cut by hand.
+fn cut(bytes: &[u8], len: usize) -> Vec<u8> {
+    let chunks: Vec<_> = bytes.chunks(len).collect();
+    let total = chunks.len().to_string();
+    let mut out = Vec::new();
+    for (index, chunk) in chunks.iter().enumerate() {
+        let frame = Frame::data(*chunk)
+            .with_flag(Flags::FRAG)
+            .with_header("frag-id", "5")
+            .with_header("frag-index", index.to_string())
+            .with_header("frag-total", &total)
+            .with_header("frag-len", bytes.len().to_string());
+        out.extend(encode_frame(&frame).unwrap());
+    }
+    out
+}
+
+#[test]
+fn a_compressed_message_in_fragments_is_shown_whole_and_a_wrong_one_is_named() {
+    let text = HEXLOWER.encode(&noise(3000, 8));
+    let small = compress(text.as_bytes(), 6).unwrap();
+    let inner = encode_frame(&Frame::data(small).with_flag(Flags::COMP)).unwrap();
+    let shown = vstp_with(&["inspect", "--json"], &cut(&inner, 1000))
+        .ok()
+        .json();
+    let last = shown.last().unwrap();
+    assert_eq!(last["reassembled"]["inflated"]["payload"], text.as_str());
+
+    // The datagrams are right, the frame that they make is not.
+    let mut wrong = inner;
+    wrong[700] ^= 4;
+    let ended = vstp_with(&["inspect", "--json"], &cut(&wrong, 1000));
+    assert_eq!(ended.code, 7, "{ended:?}");
+    assert!(ended.err.contains("wrong at its byte 700"), "{ended:?}");
+    let shown = ended.json();
+    let inner = &shown.last().unwrap()["reassembled"];
+    assert_eq!(
+        (&inner["wrong_byte"], &inner["was"]),
+        (&json!(700), &json!(wrong[700] ^ 4))
+    );
+}
+
+#[test]
+fn damage_inside_of_valid_frames_never_ends_in_a_panic() {
+    let text = HEXLOWER.encode(&noise(600, 8));
+    let small = compress(text.as_bytes(), 6).unwrap();
+    let whole = encode_frame(&Frame::data(small).with_flag(Flags::COMP)).unwrap();
+    let fragments = cut(&whole, 100);
+    let mut frames = vec![whole];
+    let mut rest = &fragments[..];
+    while let Some(Decoded::Frame(_, len)) = decode(rest, Trailer::Always, &Limits::default())
+        .ok()
+        .filter(|_| !rest.is_empty())
+    {
+        frames.push(rest[..len].to_vec());
+        rest = &rest[len..];
+    }
+    assert!(frames.len() > 5, "{}", frames.len());
+    let mut state = 5;
+    let mut damaged = Vec::new();
+    while damaged.len() < 1000 {
+        let mut bytes = frames[choice(&mut state, frames.len())].clone();
+        let end = bytes.len() - 4;
+        for _ in 0..=choice(&mut state, 3) {
+            // Behind the fixed header, and with a checksum that agrees: the frame is valid, or its headers are not.
+            let at = 11 + choice(&mut state, end - 11);
+            bytes[at] ^= 1 << choice(&mut state, 8);
+        }
+        let crc = crc32(&bytes[..end]);
+        bytes[end..].copy_from_slice(&crc.to_be_bytes());
+        damaged.push(bytes);
+    }
+    let capture = pcap(damaged.iter().map(Vec::as_slice));
+    for args in [&["inspect", "--json"][..], &["inspect"]] {
+        let ended = vstp_with(args, &capture);
+        assert!(
+            [0, 6, 7].contains(&ended.code),
+            "{}: {}",
+            ended.code,
+            ended.err
+        );
+        if args.len() == 2 {
+            let shown = ended.json();
+            assert_eq!(shown.len(), damaged.len(), "none spoils the next");
+            let noted = |what: &str| shown.iter().filter(|s| !s[what].is_null()).count();
+            assert!(noted("fragment") > 100 && noted("inflated") > 50);
+        }
+    }
+}
+
+#[test]
+fn sealed_datagrams_are_shown_from_outside() {
+    let mut sealed = b"VS\x01".to_vec();
+    sealed.extend([1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 1, 2]);
+    sealed.extend(noise(100, 1));
+    let frame = encode_frame(&Frame::data("x")).unwrap();
+    let capture = pcap([&sealed[..], &frame].into_iter());
+    let shown = vstp_with(&["inspect", "--json"], &capture).ok().json();
+    assert_eq!(shown.len(), 2);
+    let first = &shown[0];
+    assert_eq!(
+        (
+            &first["type"],
+            &first["id"],
+            &first["number"],
+            &first["ciphertext_len"]
+        ),
+        (
+            &json!("sealed"),
+            &json!("0102030405060708"),
+            &json!(258),
+            &json!(84)
+        )
+    );
+    let text = vstp_with(&["inspect"], &sealed).ok().text();
+    assert!(
+        text.contains("sealed, 119 bytes") && text.contains("number 258"),
+        "{text}"
+    );
+    // Too short for one, and another version.
+    for bytes in [sealed[..34].to_vec(), [b"VS\x02", &sealed[3..]].concat()] {
+        let ended = vstp_with(&["inspect", "--format", "bin"], &bytes);
+        assert_eq!(ended.code, 6, "{ended:?}");
+        assert!(ended.err.contains("byte 1 "), "{ended:?}");
+    }
 }
 
 // Captures made by hand.

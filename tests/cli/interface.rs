@@ -4,13 +4,14 @@ use crate::util::{Folder, Running, Server, command, vstp, vstp_with};
 use std::net::TcpListener;
 use std::process::Stdio;
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "server",
     "send",
     "listen",
     "call",
     "ping",
     "bench",
+    "plot",
     "file",
     "inspect",
     "cert",

@@ -5,12 +5,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod auto;
 mod bench;
 mod certificates;
+mod events;
 mod files;
 mod inspect;
 mod interface;
 mod messages;
+mod reconnect;
+#[path = "../net/relay.rs"]
+#[expect(dead_code, reason = "not all of it is needed here")]
+mod relay;
 mod servers;
 #[cfg(unix)]
 mod terminal;

@@ -121,29 +121,52 @@ fn sighup_reads_the_certificate_again() {
             .unwrap();
         }
     };
-    install("old");
-    let mut server = Server::start(&["--cert", &path("server.pem"), "--key", &path("server.key")]);
-    let url = server.url.clone();
-    let call = |ca: &str| {
-        vstp(&[
-            "call",
-            &url,
-            "-d",
-            "x",
-            "--cacert",
-            &path(&format!("{ca}.pem")),
-        ])
-    };
-    call("old").ok();
-    install("new");
-    server.running.signal(Signal::HUP);
-    server.running.error_line("read again");
-    call("new").ok();
-    call("old").failed(5, &["unknown issuer"]);
-    folder.file("server.pem", "broken");
-    server.running.signal(Signal::HUP);
-    server.running.error_line("the old certificate stays");
-    call("new").ok();
+    let (cert, key) = (path("server.pem"), path("server.key"));
+    for more in [&[][..], &["--auto"]] {
+        install("old");
+        let mut server = Server::start(&[&["--cert", &cert, "--key", &key], more].concat());
+        let url = server.url.clone();
+        let call = |ca: &str| {
+            let ca = path(&format!("{ca}.pem"));
+            vstp(&["call", &url, "-d", "x", "--cacert", &ca])
+        };
+        call("old").ok();
+        install("new");
+        server.running.signal(Signal::HUP);
+        server.running.error_line("read again");
+        call("new").ok();
+        call("old").failed(5, &["unknown issuer"]);
+        folder.file("server.pem", "broken");
+        server.running.signal(Signal::HUP);
+        server.running.error_line("the old certificate stays");
+        call("new").ok();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_request_that_runs_is_answered_after_the_signal() {
+    use rustix::process::Signal;
+    let folder = Folder::new();
+    let (runs, go) = (folder.path("runs"), folder.path("go"));
+    let program =
+        format!("echo > {runs}; while [ -e {runs} -a ! -e {go} ]; do read x < {runs}; done; cat");
+    for how in [&["--dev"][..], &["--udp"], &["--auto", "--dev"]] {
+        let _ = (fs::remove_file(&go), fs::remove_file(&runs));
+        let flags = ["--exec", &program, "--grace", "60s"];
+        let mut server = Server::start(&[how, &flags].concat());
+        let call = Running::start(command(&["call", &server.url, "-d", "x"]));
+        let until = clock::now() + LONG;
+        while !folder.0.join("runs").exists() {
+            assert!(clock::now() < until, "the program was not started");
+            std::thread::yield_now();
+        }
+        server.running.signal(Signal::TERM);
+        server.running.error_line("stopping");
+        folder.file("go", "");
+        assert_eq!(call.end().ok().text(), "x\n", "{how:?}");
+        assert!(!server.running.end().ok().err.contains("cut off"));
+    }
 }
 
 #[test]
@@ -178,8 +201,8 @@ fn a_server_reports_in_json() {
 
 #[test]
 fn metrics_are_there_for_prometheus() {
-    for how in ["--dev", "--udp"] {
-        let mut server = Server::start(&[how, "--metrics", "127.0.0.1:0"]);
+    for how in [&["--dev"][..], &["--udp"], &["--auto", "--dev"]] {
+        let mut server = Server::start(&[how, &["--metrics", "127.0.0.1:0"]].concat());
         let line = server.running.error_line("metrics at http://");
         let address = line
             .split("http://")
@@ -201,7 +224,7 @@ fn metrics_are_there_for_prometheus() {
                 && !line.ends_with(" 0")
         });
         assert!(counted, "{answer}");
-        vstp(&["server", "127.0.0.1:0", how, "--metrics", &address])
+        vstp(&[&["server", "127.0.0.1:0", "--metrics", &address], how].concat())
             .failed(3, &["metrics", "another program"]);
     }
 }

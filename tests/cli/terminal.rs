@@ -129,3 +129,58 @@ fn progress_on_a_terminal_and_nowhere_else() {
     );
     assert!(!text.contains('%'), "{text}");
 }
+
+#[test]
+fn every_command_runs_on_a_terminal_and_colours_what_matters() {
+    let folder = Folder::new();
+    let path = |name: &str| folder.path(name);
+    let frame = folder.file("frame", "5654010300000000000000d2879319");
+    let log = folder.file(
+        "log",
+        "{\"time\":0.1,\"name\":\"vstp:frame_sent\",\"data\":{\"length\":9}}\n",
+    );
+    folder.file("g", "x");
+    let server = Server::start(&["--dev", "--dir", &path("")]);
+    let url = server.url.as_str();
+    let echo = Server::start(&["--dev"]);
+    for args in [
+        &["send", &echo.url, "-m", "x"][..],
+        &["call", &echo.url, "-d", "hello"],
+        &["listen", url, "-n", "0"],
+        &["ping", url, "-n", "1"],
+        &["bench", &echo.url, "-t", "50ms"],
+        &["plot", &log],
+        &["file", "send", &frame, url, "--name", "h"],
+        &["file", "recv", "g", url, "-o", &path("i")],
+        &["inspect", &frame],
+        &["cert", "ca", "--out", &path("ca")],
+        &["cert", "show", &path("ca.pem")],
+        &["health", url],
+        &["completions", "bash"],
+        &["man"],
+        &["--help"],
+    ] {
+        let (code, text) = on_terminal(command(args), 80);
+        assert_eq!(code, 0, "{args:?}: {text}");
+        if ["ping", "inspect"].contains(&args[0]) {
+            assert!(text.contains("\x1b["), "{args:?}: {text}");
+            let mut plain = command(args);
+            plain.env("NO_COLOR", "1");
+            let (_, text) = on_terminal(plain, 80);
+            assert!(!text.contains('\x1b'), "{args:?}: {text}");
+        }
+    }
+    // A server, which is waited for.
+    let address = echo.address().to_owned();
+    let url = echo.url.clone();
+    drop(echo);
+    let (code, text) = thread::scope(|scope| {
+        let call = ["call", &url, "-d", "x", "--reconnect"];
+        let client = scope.spawn(move || vstp(&call));
+        let ended = on_terminal(command(&["server", &address, "--dev", "--once"]), 80);
+        assert_eq!(client.join().unwrap().ok().text(), "x\n");
+        ended
+    });
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("listening on vstp://"), "{text}");
+}

@@ -12,6 +12,16 @@ use std::{env, fs, thread};
 /// Reached only by a test that fails.
 pub(crate) const LONG: Duration = Duration::from_secs(90);
 
+/// Whether files have their full sizes, which takes minutes: VSTP_FULL=1.
+pub(crate) fn is_full() -> bool {
+    env::var_os("VSTP_FULL").is_some()
+}
+
+/// For what depends on the size of a file.
+pub(crate) fn long() -> Duration {
+    if is_full() { 20 * LONG } else { LONG }
+}
+
 /// A folder of one test.
 pub(crate) struct Folder(pub(crate) PathBuf);
 
@@ -206,7 +216,7 @@ impl Running {
         let rest = |from: &Receiver<Vec<u8>>| {
             let mut all = Vec::new();
             loop {
-                match from.recv_timeout(LONG) {
+                match from.recv_timeout(long()) {
                     Ok(part) => all.extend(part),
                     Err(error) if error.is_disconnected() => return all,
                     Err(_) => panic!("it did not end"),

@@ -1,26 +1,34 @@
 //! `vstp call`: a request and its answer.
 
+use crate::again::AgainArgs;
 use crate::connect::ConnectArgs;
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
 use crate::link::Link;
 use crate::message::{self, Form, HeaderArg};
 use crate::output::{self, Talk};
 use crate::units::millis;
-use crate::url::Url;
+use crate::url::{Scheme, Url};
 use clap::Args;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
-use vstp::net::clock;
+use vstp::easy::{CallOptions, ConnectionState, Connector, ReconnectConfig, ReconnectingClient};
+use vstp::error::TimeoutKind;
+use vstp::net::{CallError, Sent, clock};
 use vstp::proto::keys;
-use vstp::{Frame, FrameType};
+use vstp::{Frame, FrameType, VstpError};
 
 const EXAMPLES: &str = "\
 Examples:
   vstp call vstp://localhost -d '{\"name\": \"world\"}'   JSON on the command line
   vstp call vstp://localhost -d @request.json          from a file
   echo 42 | vstp call vstp://localhost -d @-           from stdin
-  vstp call vstp://localhost -d hello --repeat 100 --json | jq .ms";
+  vstp call vstp://localhost -d hello --repeat 100 --json | jq .ms
+  vstp call vstp://host -d status --reconnect          waits until the server is there
+  vstp call vstp+auto://host -d hello --via udp        over sealed datagrams
+
+With --reconnect a request of which nothing was sent is sent on the next connection; one that was sent when the connection \
+broke may have been handled, and is sent again only with --idempotent. --timeout holds for all attempts together.";
 
 /// Send a request and print the answer
 #[derive(Debug, Args)]
@@ -50,6 +58,11 @@ pub(crate) struct CallArgs {
     /// Print the payload of answers as it is
     #[arg(long)]
     raw: bool,
+    /// With --reconnect: handling the request twice does no harm, so it may be sent again
+    #[arg(long, requires = "reconnect")]
+    idempotent: bool,
+    #[command(flatten)]
+    again: AgainArgs,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -71,12 +84,37 @@ pub(crate) fn run(args: CallArgs, talk: Talk) -> Result<(), Failure> {
         (.., true) => Form::Raw,
         _ => Form::People,
     };
+    if args.again.reconnect {
+        let client = reconnecting(&args, talk)?;
+        let options = CallOptions::new().timeout(args.connect.timeout);
+        let options = match args.idempotent {
+            true => options.idempotent(),
+            false => options,
+        };
+        return ask(&args, &payload, form, |request, _| {
+            let called = client.call_frame(&request, options);
+            called.map_err(|error| failed(error, &client, &args))
+        });
+    }
     let mut link = Link::connect(&args.url, &args.connect, talk)?;
+    ask(&args, &payload, form, |request, number| {
+        // Messages that answer nothing are not what was asked for.
+        link.call(request, &number.to_string(), args.connect.timeout, |_| ())
+    })?;
+    link.close()?;
+    Ok(())
+}
+
+/// Asks as often as was wanted, and prints the answers.
+fn ask(
+    args: &CallArgs,
+    payload: &[u8],
+    form: Form,
+    mut call: impl FnMut(Frame, u64) -> Result<Frame, Failure>,
+) -> Result<(), Failure> {
     for number in 1..=args.repeat {
         let began = clock::now();
-        let request = request(&args, payload.clone());
-        // Messages that answer nothing are not what was asked for.
-        let answer = link.call(request, &number.to_string(), args.connect.timeout, |_| ())?;
+        let answer = call(request(args, payload.to_vec()), number)?;
         let took = clock::now().saturating_duration_since(began);
         if form == Form::Json {
             let mut object = message::to_json(&answer, None);
@@ -86,8 +124,57 @@ pub(crate) fn run(args: CallArgs, talk: Talk) -> Result<(), Failure> {
             message::print(&answer, None, form)?;
         }
     }
-    link.close()?;
     Ok(())
+}
+
+/// A client that connects again, and says so.
+fn reconnecting(args: &CallArgs, talk: Talk) -> Result<ReconnectingClient, Failure> {
+    args.connect.check(&args.url, talk)?;
+    let (address, config) = (&args.url.address, args.connect.tcp()?);
+    let connector = match args.url.scheme {
+        Scheme::Tls => Connector::tcp_with(address, &args.connect.tls(&args.url)?, config),
+        Scheme::Tcp => Connector::plain(address, config),
+        Scheme::Udp | Scheme::Auto => {
+            let text = "--reconnect of calls is for vstp:// and vstp+tcp://";
+            return Err(Failure::usage(text));
+        }
+    };
+    let url = args.url.clone();
+    let config = ReconnectConfig::default().on_state(move |state| {
+        let (what, error, wait) = match state {
+            ConnectionState::Lost { error, retry_in } => ("lost", error, retry_in),
+            ConnectionState::Failed { error, retry_in } => ("no connection", error, retry_in),
+            _ => return,
+        };
+        let wait = wait.as_secs_f64();
+        talk.say(format!(
+            "vstp: {url}: {what}: {error}; again in {wait:.1} s"
+        ));
+    });
+    Ok(ReconnectingClient::with(connector?, config)?)
+}
+
+/// What became of the request, too.
+fn failed(failed: CallError, client: &ReconnectingClient, args: &CallArgs) -> Failure {
+    if let (Sent::No, VstpError::Timeout(TimeoutKind::Connect)) = (failed.sent, &failed.error) {
+        let cause = match client.state() {
+            ConnectionState::Lost { error, .. } | ConnectionState::Failed { error, .. } => {
+                format!(": {error}")
+            }
+            _ => String::new(),
+        };
+        let (url, limit) = (&args.url, args.connect.timeout);
+        let text = format!("no connection to {url} within {limit:?} (--timeout){cause}");
+        return Failure::new(exit::TIMEOUT, text);
+    }
+    let is_answer = matches!(failed.error, VstpError::ServerError(_));
+    let failure = Failure::from(failed.error);
+    match failed.sent {
+        _ if is_answer => failure,
+        Sent::No => failure,
+        Sent::Yes => failure.while_doing("the request was sent, and no answer came"),
+        Sent::Unknown => failure.while_doing("it is not known whether the request was handled"),
+    }
 }
 
 fn request(args: &CallArgs, payload: Vec<u8>) -> Frame {

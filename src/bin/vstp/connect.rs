@@ -8,16 +8,25 @@ use crate::output::Talk;
 use crate::token;
 use crate::units;
 use crate::url::{Scheme, Url};
-use clap::Args;
 use clap::builder::FalseyValueParser;
+use clap::{Args, ValueEnum};
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use vstp::VstpError;
 use vstp::ext::CompressionConfig;
+use vstp::net::auto::AutoConfig;
+use vstp::net::event_log::EventLog;
 use vstp::net::identity::bound_token;
 use vstp::net::tcp::TcpConfig;
 use vstp::net::tls::{TlsClientConfig, dev};
 use vstp::net::udp::UdpConfig;
+use vstp::proto::auto::{AutoSwitchConfig, Via};
+
+/// Of `AutoSwitchConfig::probe_interval`: what a peer answers without complaint, and the default.
+const SHORTEST_PROBE: Duration = Duration::from_millis(100);
+const LONGEST_PROBE: Duration = Duration::from_secs(2);
 
 /// How to reach a server.
 #[derive(Debug, Clone, Args)]
@@ -50,9 +59,12 @@ pub(crate) struct ConnectArgs {
     /// Append the secrets of TLS to this file, for Wireshark: whoever reads it can read everything
     #[arg(long, value_name = "FILE", env = "VSTP_KEYLOG")]
     pub(crate) keylog: Option<PathBuf>,
-    /// Agree to vstp+tcp://, which everybody on the way can read and change
+    /// Agree to vstp+tcp://, and to vstp+auto:// without TLS, which everybody on the way can read and change
     #[arg(long, env = "VSTP_PLAINTEXT", value_parser = FalseyValueParser::new())]
     pub(crate) plaintext: bool,
+    /// Over vstp+auto://: what messages take; auto is the faster one, and TCP for large messages
+    #[arg(long, value_name = "WHICH", env = "VSTP_VIA", value_enum, default_value_t = ViaArg::Auto)]
+    pub(crate) via: ViaArg,
     /// Send messages as gzip where that makes them smaller and the server has it too
     #[arg(long, env = "VSTP_COMPRESS", value_parser = FalseyValueParser::new())]
     pub(crate) compress: bool,
@@ -65,6 +77,41 @@ pub(crate) struct ConnectArgs {
     /// Largest frame to send and accept (default: 8MiB, over UDP 128MiB)
     #[arg(long, value_name = "SIZE", env = "VSTP_MAX_FRAME_SIZE", value_parser = units::length)]
     pub(crate) max_frame_size: Option<usize>,
+    /// Write what happens on connections to this file, a JSON object a line (`vstp plot` draws it); replaces what is in it
+    #[arg(long, value_name = "FILE", env = "VSTP_EVENT_LOG")]
+    pub(crate) event_log: Option<PathBuf>,
+    /// The file of --event-log, once it is open: all connections of a command write to the same.
+    #[arg(skip)]
+    pub(crate) events: Arc<OnceLock<EventLog>>,
+    /// Over vstp+auto://: the time from one measurement to the next, where the command has an opinion.
+    #[arg(skip)]
+    pub(crate) probe_interval: Option<Duration>,
+}
+
+/// The transport that messages take where there are two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ViaArg {
+    Auto,
+    Tcp,
+    Udp,
+}
+
+impl From<ViaArg> for Via {
+    fn from(via: ViaArg) -> Self {
+        match via {
+            ViaArg::Auto => Self::Auto,
+            ViaArg::Tcp => Self::Tcp,
+            ViaArg::Udp => Self::Udp,
+        }
+    }
+}
+
+/// A log of events in this file, which loses what was in it.
+pub(crate) fn event_log(path: &Path) -> Result<EventLog, Failure> {
+    EventLog::file(path).map_err(|error| match error {
+        VstpError::Io(error) => Failure::file(path, &error),
+        other => other.into(),
+    })
 }
 
 /// The SHA-256 of a public key.
@@ -91,6 +138,12 @@ impl ConnectArgs {
                  use vstp:// for TLS, or say that you agree with --plaintext"
             )));
         }
+        if url.scheme != Scheme::Auto && self.via != ViaArg::Auto {
+            return Err(Failure::usage(format!(
+                "--via chooses where there are two transports, and {url} is one; use vstp+auto://"
+            )));
+        }
+        let is_tls = self.is_tls(url);
         let tls_flag = [
             ("--cacert", self.cacert.is_some()),
             ("--cert", self.cert.is_some()),
@@ -100,14 +153,18 @@ impl ConnectArgs {
             ("--keylog", self.keylog.is_some()),
             ("--token-bound", self.token_bound),
         ];
-        if url.scheme != Scheme::Tls {
+        if !is_tls {
             if let Some((flag, _)) = tls_flag.iter().find(|(_, given)| *given) {
+                let instead = match url.scheme {
+                    Scheme::Auto => "leave --plaintext out",
+                    _ => "use vstp://",
+                };
                 return Err(Failure::usage(format!(
-                    "{flag} is about TLS, and {url} is plaintext; use vstp://"
+                    "{flag} is about TLS, and {url} is plaintext; {instead}"
                 )));
             }
         }
-        if url.scheme != Scheme::Tls && token::of_client(self.token_file.as_deref())?.is_some() {
+        if !is_tls && token::of_client(self.token_file.as_deref())?.is_some() {
             talk.warn("the token travels in plaintext: everybody on the way can read and use it");
         }
         if self.insecure {
@@ -116,6 +173,27 @@ impl ConnectArgs {
             );
         }
         Ok(())
+    }
+
+    /// Whether nobody on the way can read what goes there.
+    pub(crate) fn is_tls(&self, url: &Url) -> bool {
+        match url.scheme {
+            Scheme::Tls => true,
+            Scheme::Tcp | Scheme::Udp => false,
+            Scheme::Auto => !self.plaintext,
+        }
+    }
+
+    /// The log of events that --event-log asks for.
+    pub(crate) fn event_log(&self) -> Result<Option<EventLog>, Failure> {
+        if let Some(log) = self.events.get() {
+            return Ok(Some(log.clone()));
+        }
+        let Some(path) = &self.event_log else {
+            return Ok(None);
+        };
+        let log = event_log(path)?;
+        Ok(Some(self.events.get_or_init(|| log).clone()))
     }
 
     /// Whom to trust: what the flags say; without them the certificates for development on a loopback
@@ -173,8 +251,32 @@ impl ConnectArgs {
             }
             token => config.auth_token(token),
         };
+        let config = match self.event_log()? {
+            Some(log) => config.event_log(log),
+            None => config,
+        };
         Ok(match self.max_frame_size {
             Some(len) => config.max_frame_size(len),
+            None => config,
+        })
+    }
+
+    /// Both transports.
+    pub(crate) fn auto(&self) -> Result<AutoConfig, Failure> {
+        let config = AutoConfig::default().tcp(self.tcp()?).udp(self.udp()?);
+        let config = match self.via {
+            // Nothing else will do, so it is waited for like a connection.
+            ViaArg::Udp => config.udp_wait(self.connect_timeout),
+            ViaArg::Auto | ViaArg::Tcp => config,
+        };
+        Ok(match self.probe_interval {
+            Some(interval) => {
+                let interval = interval.clamp(SHORTEST_PROBE, LONGEST_PROBE);
+                let switch = AutoSwitchConfig::default()
+                    .probe_interval(interval)
+                    .probe_timeout(interval.min(Duration::from_secs(1)));
+                config.switch(switch)
+            }
             None => config,
         })
     }
@@ -188,6 +290,10 @@ impl ConnectArgs {
             false => config,
         };
         let config = config.auth_token(token::of_client(self.token_file.as_deref())?);
+        let config = match self.event_log()? {
+            Some(log) => config.event_log(log),
+            None => config,
+        };
         Ok(match self.max_frame_size {
             Some(len) => config.max_frame_size(len),
             None => config,

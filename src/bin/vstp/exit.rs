@@ -21,6 +21,8 @@ pub(crate) const INTEGRITY: u8 = 7;
 pub(crate) const LOCAL: u8 = 8;
 pub(crate) const UNHEALTHY: u8 = 9;
 const REMOTE: u8 = 64;
+pub(crate) const BUSY: u8 = remote_number(ErrorCode::Busy);
+pub(crate) const SHUTTING_DOWN: u8 = remote_number(ErrorCode::ShuttingDown);
 pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Shown at the end of `vstp --help` and in the manual page.
@@ -32,7 +34,7 @@ Exit codes:
   3    the host cannot be resolved or reached, or the connection was lost
   4    a limit of time was reached
   5    TLS or a certificate failed
-  6    the peer broke the protocol, or bytes are no valid frame
+  6    the peer broke the protocol, or bytes are no valid frame, capture or event log
   7    a checksum or a hash is wrong
   8    a local file or program cannot be used
   9    unhealthy (vstp health)
@@ -128,7 +130,10 @@ impl From<VstpError> for Failure {
 
 fn number(error: &VstpError) -> u8 {
     match error {
-        VstpError::Io(_) | VstpError::ConnectionClosed(_) | VstpError::InvalidAddress(_) => CONNECT,
+        VstpError::Io(_)
+        | VstpError::ConnectionClosed(_)
+        | VstpError::InvalidAddress(_)
+        | VstpError::TransportUnavailable(_) => CONNECT,
         VstpError::Timeout(_) => TIMEOUT,
         VstpError::Tls(_) => TLS,
         VstpError::CrcMismatch { .. } => INTEGRITY,
@@ -216,6 +221,9 @@ fn hint(error: &VstpError) -> &'static str {
             _ => "",
         },
         VstpError::FrameTooLarge { .. } => "; see --max-frame-size",
+        VstpError::TransportUnavailable(_) => {
+            "; is the server one of both transports (vstp server --auto), and does UDP get there?"
+        }
         _ => "",
     }
 }

@@ -90,7 +90,7 @@ fn probe(args: &HealthArgs, talk: Talk) -> Result<Option<i64>, Failure> {
         connect.timeout = connect.timeout.min(limit);
     }
     let mut probe = Probe::open(&args.url, &connect, talk)?;
-    let result = probe.round_trip(1);
+    let result = probe.round_trip(1, connect.timeout);
     let chain = probe.chain();
     probe.close();
     result?;

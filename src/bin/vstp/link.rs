@@ -1,4 +1,4 @@
-//! A connection to a server, over TCP or UDP, with the same calls.
+//! A connection to a server, over TCP, UDP or both, with the same calls.
 
 use crate::connect::ConnectArgs;
 use crate::exit::Failure;
@@ -10,8 +10,9 @@ use vstp::error::{ClosedBy, TimeoutKind};
 use vstp::net::clock;
 use vstp::net::tls::PeerInfo;
 use vstp::net::udp::{UdpSession, VstpUdpClient};
+use vstp::proto::auto::Via;
 use vstp::proto::{ErrorCode, keys};
-use vstp::{Frame, FrameType, VstpError, VstpTcpClient};
+use vstp::{Frame, FrameType, VstpAutoClient, VstpError, VstpTcpClient};
 
 /// How often a waiting UDP socket looks whether its session still exists.
 const LOOK: Duration = Duration::from_millis(500);
@@ -21,6 +22,14 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(crate) enum Link {
     Tcp(Box<VstpTcpClient>),
     Udp(Box<UdpLink>),
+    Auto(Box<AutoLink>),
+}
+
+/// Both transports, and what `--via` says.
+#[derive(Debug)]
+pub(crate) struct AutoLink {
+    pub(crate) client: VstpAutoClient,
+    pub(crate) via: Via,
 }
 
 #[derive(Debug)]
@@ -52,6 +61,17 @@ impl Link {
                 .map(|client| Self::Tcp(Box::new(client))),
             Scheme::Udp => VstpUdpClient::connect_to_with_config(&url.address, args.udp()?)
                 .map(|(client, session)| Self::Udp(Box::new(UdpLink { client, session }))),
+            Scheme::Auto => {
+                let config = args.auto()?;
+                let client = if args.is_tls(url) {
+                    let tls = args.tls(url)?;
+                    VstpAutoClient::connect_auto_with(&url.address, &tls, config)
+                } else {
+                    VstpAutoClient::connect_auto_plain_with(&url.address, config)
+                };
+                let via = args.via.into();
+                client.map(|client| Self::Auto(Box::new(AutoLink { client, via })))
+            }
         };
         link.map_err(|error| {
             Failure::from(error).while_doing(format_args!("cannot connect to {url}"))
@@ -62,6 +82,7 @@ impl Link {
         match self {
             Self::Tcp(client) => client.send(frame),
             Self::Udp(link) => link.client.send(frame, link.session.peer_addr()),
+            Self::Auto(link) => link.client.send(frame, link.via),
         }
     }
 
@@ -70,10 +91,12 @@ impl Link {
         match self {
             Self::Tcp(client) => client.send_with_ack(frame),
             Self::Udp(link) => link.client.send_with_ack(frame, link.session.peer_addr()),
+            Self::Auto(link) => link.client.send_with_ack(frame, link.via),
         }
     }
 
-    /// Sends a frame that will be answered: over UDP it is repeated until it is accepted.
+    /// Sends a frame that will be answered: over UDP it is repeated until it is accepted. Where there are two
+    /// transports it takes TCP, which needs no acknowledgement, unless it was told otherwise.
     pub(crate) fn send_request(&mut self, frame: Frame) -> Result<(), VstpError> {
         match self {
             Self::Tcp(client) => client.send(&frame),
@@ -81,6 +104,10 @@ impl Link {
                 .client
                 .start_send(frame, link.session.peer_addr())
                 .map(drop),
+            Self::Auto(link) => match link.via {
+                Via::Udp => link.client.send_with_ack(frame, Via::Udp),
+                Via::Auto | Via::Tcp => link.client.send(&frame, Via::Tcp),
+            },
         }
     }
 
@@ -124,6 +151,10 @@ impl Link {
                     Err(error) => Err(error),
                 }
             }
+            Self::Auto(link) => {
+                let received = link.client.recv_timeout(slice)?;
+                Ok(received.map_or(Received::End, |(frame, _)| udp_received(frame)))
+            }
         }
     }
 
@@ -135,7 +166,15 @@ impl Link {
         timeout: Duration,
         mut other: impl FnMut(Frame),
     ) -> Result<Frame, Failure> {
-        self.send_request(frame.with_header(keys::CORRELATION_ID, id))?;
+        let frame = frame.with_header(keys::CORRELATION_ID, id);
+        if let Self::Auto(link) = self {
+            // What waits to be received would stop the answer in the end.
+            while let Ok(Some((frame, _))) = link.client.try_recv() {
+                other(frame);
+            }
+            return Ok(link.client.call(frame, link.via)?);
+        }
+        self.send_request(frame)?;
         let until = clock::now().checked_add(timeout);
         loop {
             match self.recv(until)? {
@@ -161,6 +200,7 @@ impl Link {
         match self {
             Self::Tcp(client) => client.peer_addr(),
             Self::Udp(link) => link.session.peer_addr(),
+            Self::Auto(link) => link.client.peer_addr(),
         }
     }
 
@@ -168,6 +208,7 @@ impl Link {
         match self {
             Self::Tcp(client) => client.tls(),
             Self::Udp(_) => None,
+            Self::Auto(link) => link.client.tls(),
         }
     }
 
@@ -178,6 +219,7 @@ impl Link {
                 let _ = client.close_sending();
             }
             Self::Udp(link) => link.client.close(),
+            Self::Auto(link) => drop(link),
         }
     }
 
@@ -190,6 +232,7 @@ impl Link {
                 link.client.close();
                 Ok(())
             }
+            Self::Auto(link) => link.client.close(),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! `vstp listen`: prints messages, those that a server sends us or those that are sent to an address of ours.
 
+use crate::again::{Again, AgainArgs};
 use crate::connect::ConnectArgs;
-use crate::exit::Failure;
-use crate::link::{Link, Received};
+use crate::exit::{self, Failure};
+use crate::link::Received;
 use crate::message::{self, Form};
 use crate::output::Talk;
 use crate::server::{self, Binding, Handler, LimitArgs, Peer};
@@ -11,6 +12,7 @@ use crate::url::Url;
 use clap::Args;
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,7 @@ Examples:
   vstp listen 127.0.0.1:6969 --dev              be a server, and print what clients send
   vstp listen 0.0.0.0:6969 --udp --json         the same over UDP, one JSON object a message
   vstp listen 127.0.0.1:0 --dev --count 1 --raw > file
+  vstp listen vstp://host --reconnect           also when the server says goodbye, until it is back
 
 Senders that ask for an acknowledgement get it when the message is in our queue; they are slowed down when we \
 cannot print as fast as they send.";
@@ -56,9 +59,14 @@ pub(crate) struct ListenArgs {
     /// With ADDR: UDP
     #[arg(long)]
     udp: bool,
+    /// With ADDR: TCP and UDP at one port
+    #[arg(long, conflicts_with = "udp")]
+    auto: bool,
     /// With ADDR: accept only clients with a certificate of these authorities (PEM)
     #[arg(long, value_name = "FILE", env = "VSTP_CLIENT_CA")]
     client_ca: Option<PathBuf>,
+    #[command(flatten)]
+    again: AgainArgs,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -76,44 +84,60 @@ pub(crate) fn run(args: ListenArgs, talk: Talk) -> Result<(), Failure> {
     }
     let events = signals::listen(false)?;
     if !Url::is_url(&args.target) {
+        if args.again.reconnect {
+            return Err(Failure::usage(
+                "--reconnect is for a URL; an address of this machine is listened on all the time",
+            ));
+        }
         return as_server(args, form, left, &events, talk);
     }
-    if args.dev || args.udp || args.client_ca.is_some() {
+    if args.dev || args.udp || args.auto || args.client_ca.is_some() {
         return Err(Failure::usage(
-            "--dev, --udp and --client-ca are for an address of this machine; a URL says all of that itself",
+            "--dev, --udp, --auto and --client-ca are for an address of this machine; a URL says all of that itself",
         ));
     }
     let url: Url = args.target.parse().map_err(Failure::usage)?;
-    as_client(&url, &args.connect, form, left, &events, talk)
+    let again = Again::new(&url, &args.connect, &args.again, talk);
+    as_client(again, form, left, &events)
 }
 
 fn as_client(
-    url: &Url,
-    connect: &ConnectArgs,
+    mut again: Again<'_>,
     form: Form,
     mut left: u64,
     events: &Receiver<Event>,
-    talk: Talk,
 ) -> Result<(), Failure> {
-    let mut link = Link::connect(url, connect, talk)?;
-    talk.say(format!("vstp: connected to {url}"));
     loop {
-        if let Ok(Event::Stop { interrupted }) = events.try_recv() {
-            link.leave();
-            return stopped(interrupted);
-        }
-        match link.recv(clock::now().checked_add(Duration::from_millis(200)))? {
-            None => {}
-            Some(Received::End) => return Ok(()),
-            Some(Received::Refused(_, failure)) => talk.warn(failure.message),
-            Some(Received::Message(frame)) => {
-                message::print(&frame, None, form)?;
-                left -= 1;
-                if left == 0 {
-                    link.leave();
-                    return Ok(());
-                }
+        let mut link = match again.connect(events)? {
+            ControlFlow::Continue(link) => link,
+            ControlFlow::Break(event) => return told(event),
+        };
+        again.talk.say(format!("vstp: connected to {}", again.url));
+        let lost = loop {
+            if let Ok(Event::Stop { interrupted }) = events.try_recv() {
+                link.leave();
+                return stopped(interrupted);
             }
+            match link.recv(clock::now().checked_add(Duration::from_millis(200))) {
+                Ok(None) => {}
+                Ok(Some(Received::End)) if !again.on => return Ok(()),
+                Ok(Some(Received::End)) => {
+                    break Failure::new(exit::CONNECT, "the server said goodbye");
+                }
+                Ok(Some(Received::Refused(_, failure))) => again.talk.warn(failure.message),
+                Ok(Some(Received::Message(frame))) => {
+                    message::print(&frame, None, form)?;
+                    left -= 1;
+                    if left == 0 {
+                        link.leave();
+                        return Ok(());
+                    }
+                }
+                Err(error) => break error.into(),
+            }
+        };
+        if let Some(event) = again.pause(lost, events)? {
+            return told(event);
         }
     }
 }
@@ -126,6 +150,10 @@ fn stopped(interrupted: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+fn told(event: Event) -> Result<(), Failure> {
+    stopped(matches!(event, Event::Stop { interrupted: true }))
+}
+
 fn as_server(
     args: ListenArgs,
     form: Form,
@@ -134,6 +162,7 @@ fn as_server(
     talk: Talk,
 ) -> Result<(), Failure> {
     let (sender, messages) = bounded(WAITING);
+    let event_log = args.connect.event_log()?;
     let binding = Binding {
         address: server::address(&args.target).map_err(Failure::usage)?,
         cert: args.connect.cert,
@@ -145,14 +174,16 @@ fn as_server(
         dev: args.dev,
         plaintext: args.connect.plaintext,
         udp: args.udp,
+        auto: args.auto,
         compress: args.connect.compress,
+        event_log,
         limits: LimitArgs {
             max_frame_size: args.connect.max_frame_size,
             ..LimitArgs::default()
         },
     };
     let running = binding.start(queue(sender))?;
-    let url = format!("{}://{}", binding.scheme(), running.local_addr());
+    let url = format!("{}://{}", binding.scheme().name(), running.local_addr());
     // On stderr, as stdout holds the messages and nothing else.
     talk.say(format!("listening on {url} ({})", binding.transport()));
     let end = loop {

@@ -5,6 +5,7 @@
 //! `signals`). Rules for all of them: data on stdout, everything else on stderr; one line says what went wrong and what to
 //! do; secrets come from files.
 
+mod again;
 mod bench;
 mod call;
 mod cert;
@@ -21,6 +22,7 @@ mod manual;
 mod message;
 mod output;
 mod ping;
+mod plot;
 mod progress;
 mod send;
 mod server;
@@ -44,8 +46,8 @@ Try it:
   vstp server --dev                           a server that echoes, in one terminal
   vstp call vstp://localhost -d hello         a client, in another
 
-Servers are named by URLs: vstp://host[:6969] is TLS 1.3, vstp+udp:// is UDP (plaintext), vstp+tcp:// is TCP without TLS \
-and needs --plaintext. On a loopback address the certificates for development are trusted, elsewhere the public \
+Servers are named by URLs: vstp://host[:6969] is TLS 1.3, vstp+udp:// is UDP (plaintext), vstp+auto:// is TLS 1.3 with \
+sealed datagrams beside it, vstp+tcp:// is TCP without TLS and needs --plaintext. On a loopback address the certificates for development are trusted, elsewhere the public \
 authorities; --cacert and --pin say otherwise.";
 
 /// VSTP from the command line
@@ -79,6 +81,7 @@ enum Command {
     Call(Box<call::CallArgs>),
     Ping(Box<ping::PingArgs>),
     Bench(Box<bench::BenchArgs>),
+    Plot(plot::PlotArgs),
     File(Box<file::FileArgs>),
     Inspect(inspect::InspectArgs),
     Cert(cert::CertArgs),
@@ -115,6 +118,7 @@ fn run(command: Command, talk: Talk) -> Result<(), Failure> {
         Command::Call(args) => call::run(*args, talk),
         Command::Ping(args) => ping::run(*args, talk),
         Command::Bench(args) => bench::run(*args, talk),
+        Command::Plot(args) => plot::run(&args, talk),
         Command::File(args) => file::run(*args, talk),
         Command::Inspect(args) => inspect::run(args, talk),
         Command::Cert(args) => cert::run(args, talk),

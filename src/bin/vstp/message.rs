@@ -89,7 +89,7 @@ pub(crate) fn headers_to_json(headers: HeadersRef<'_>) -> Value {
     headers.iter().map(pair).collect()
 }
 
-fn bytes_to_json(name: &str, bytes: &[u8]) -> (String, Value) {
+pub(crate) fn bytes_to_json(name: &str, bytes: &[u8]) -> (String, Value) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (name.to_owned(), text.into()),
         Err(_) => (format!("{name}_base64"), BASE64.encode(bytes).into()),

@@ -1,11 +1,11 @@
 //! `vstp ping`: is the server there, how far away, and what does it say about itself.
 //!
 //! Over TCP the frames PING and PONG of one session; over UDP a PING without a session, which every VSTP
-//! socket answers.
+//! socket answers. Over both at once the client measures by itself, to choose, and what it measures is shown.
 
 use crate::connect::ConnectArgs;
 use crate::exit::{self, Failure};
-use crate::link::Link;
+use crate::link::{AutoLink, Link};
 use crate::output::{self, Talk, paint};
 use crate::signals::{self, Event};
 use crate::units::{self, millis};
@@ -16,8 +16,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use serde_json::json;
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
-use vstp::error::TimeoutKind;
+use vstp::error::{ClosedBy, TimeoutKind};
+use vstp::net::auto::{Path, Transports, UdpStatus};
 use vstp::net::clock;
+use vstp::proto::auto::{Transport, Via};
 use vstp::wire::Buffer;
 use vstp::{Frame, FrameType, VstpError, encode_frame, try_decode_frame};
 
@@ -26,6 +28,9 @@ Examples:
   vstp ping vstp://localhost                 until Ctrl-C
   vstp ping vstp://example.org -n 5 -i 200ms
   vstp ping vstp+udp://10.0.0.7 -n 3 --json  one object for each answer, one for the summary
+
+Over vstp+auto:// the times are the smoothed ones by which the client chooses its transport: that of the transport \
+which messages take or --via names, and then each.
 
 The exit code is 4 when nothing answered.";
 
@@ -51,9 +56,14 @@ pub(crate) struct PingArgs {
 
 /// One way to ask and be answered.
 pub(crate) enum Probe {
-    Tcp(Link),
+    Link(Link),
     Udp(UdpSocket),
 }
+
+/// Between two looks whether a client over both transports has measured something.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long it is waited for the first measurement of the transport that messages do not take.
+const FIRST: Duration = Duration::from_secs(1);
 
 /// Longest wait for one PONG over UDP, where it can be lost.
 const UDP_WAIT: Duration = Duration::from_secs(2);
@@ -61,9 +71,14 @@ const UDP_WAIT: Duration = Duration::from_secs(2);
 impl Probe {
     pub(crate) fn open(url: &Url, connect: &ConnectArgs, talk: Talk) -> Result<Self, Failure> {
         if url.scheme != Scheme::Udp {
-            return Ok(Self::Tcp(Link::connect(url, connect, talk)?));
+            return Ok(Self::Link(Link::connect(url, connect, talk)?));
         }
         connect.check(url, talk)?;
+        if connect.event_log.is_some() {
+            return Err(Failure::usage(
+                "a PING over vstp+udp:// has no session, so --event-log has nothing to write; `vstp bench` opens one",
+            ));
+        }
         let failed = |error: std::io::Error| {
             let text = format!("cannot reach {url}: {error}");
             Failure::new(exit::CONNECT, text)
@@ -84,18 +99,23 @@ impl Probe {
     }
 
     /// One round trip; `Timeout(Recv)` when no answer came.
-    pub(crate) fn round_trip(&mut self, number: u64) -> Result<Duration, VstpError> {
+    pub(crate) fn round_trip(
+        &mut self,
+        number: u64,
+        timeout: Duration,
+    ) -> Result<Duration, VstpError> {
         match self {
-            Self::Tcp(Link::Tcp(client)) => client.ping(),
+            Self::Link(Link::Tcp(client)) => client.ping(),
             // `open` makes no such link.
-            Self::Tcp(Link::Udp(_)) => Err(VstpError::Cancelled),
+            Self::Link(Link::Udp(_)) => Err(VstpError::Cancelled),
+            Self::Link(Link::Auto(link)) => auto_round_trip(link, timeout),
             Self::Udp(socket) => udp_round_trip(socket, number),
         }
     }
 
     fn peer(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(link) => Some(link.peer_addr()),
+            Self::Link(link) => Some(link.peer_addr()),
             Self::Udp(socket) => socket.peer_addr().ok(),
         }
     }
@@ -103,17 +123,25 @@ impl Probe {
     /// What both sides can do; nothing is known of it without a session.
     fn features(&self) -> Vec<String> {
         let features = match self {
-            Self::Tcp(Link::Tcp(client)) => client.features().to_string(),
-            Self::Tcp(Link::Udp(_)) | Self::Udp(_) => String::new(),
+            Self::Link(Link::Tcp(client)) => client.features().to_string(),
+            Self::Link(Link::Udp(_) | Link::Auto(_)) | Self::Udp(_) => String::new(),
         };
         let names = features.split(',').filter(|name| !name.is_empty());
         names.map(str::to_owned).collect()
     }
 
+    /// What a client over both transports has measured.
+    fn transports(&self) -> Option<Transports> {
+        match self {
+            Self::Link(Link::Auto(link)) => Some(link.client.transports()),
+            Self::Link(_) | Self::Udp(_) => None,
+        }
+    }
+
     /// The server's certificate chain, its own first.
     pub(crate) fn chain(&self) -> Result<Vec<Summary>, Failure> {
         let tls = match self {
-            Self::Tcp(link) => link.tls(),
+            Self::Link(link) => link.tls(),
             Self::Udp(_) => None,
         };
         let certificates = tls.map(|tls| tls.certificates.as_slice());
@@ -122,9 +150,39 @@ impl Probe {
     }
 
     pub(crate) fn close(self) {
-        if let Self::Tcp(link) = self {
+        if let Self::Link(link) = self {
             link.leave();
         }
+    }
+}
+
+/// The time of the transport that messages take, or that `--via` names.
+fn auto_round_trip(link: &AutoLink, timeout: Duration) -> Result<Duration, VstpError> {
+    let began = clock::now();
+    loop {
+        match link.client.try_recv() {
+            Ok(Some(_)) | Err(VstpError::Timeout(_)) => {}
+            Ok(None) => return Err(VstpError::ConnectionClosed(ClosedBy::Peer(None))),
+            Err(error) => return Err(error),
+        }
+        let transports = link.client.transports();
+        let path = match (link.via, transports.current) {
+            (Via::Tcp, _) | (Via::Auto, Transport::Tcp) => transports.tcp,
+            (Via::Udp, _) | (Via::Auto, Transport::Udp) => transports.udp,
+        };
+        let waited = clock::now().saturating_duration_since(began);
+        // Where there is UDP, its time is shown as well.
+        let is_measured = link.via != Via::Auto
+            || transports.udp_status != UdpStatus::Open
+            || transports.udp.score.is_some();
+        match path.score {
+            Some(time) if is_measured || waited > FIRST => return Ok(time),
+            _ => {}
+        }
+        if waited >= timeout {
+            return Err(VstpError::Timeout(TimeoutKind::Recv));
+        }
+        let _ = crossbeam_channel::after(LOOK).recv();
     }
 }
 
@@ -181,7 +239,8 @@ impl Statistics {
 /// Kept for the standard deviation; the oldest go first.
 const KEPT: usize = 100_000;
 
-pub(crate) fn run(args: PingArgs, talk: Talk) -> Result<(), Failure> {
+pub(crate) fn run(mut args: PingArgs, talk: Talk) -> Result<(), Failure> {
+    args.connect.probe_interval = Some(args.interval);
     let events = signals::listen(false)?;
     let mut probe = Probe::open(&args.url, &args.connect, talk)?;
     introduce(&probe, &args, talk)?;
@@ -201,7 +260,7 @@ pub(crate) fn run(args: PingArgs, talk: Talk) -> Result<(), Failure> {
 
 fn introduce(probe: &Probe, args: &PingArgs, talk: Talk) -> Result<(), Failure> {
     let tls = match probe {
-        Probe::Tcp(link) => link.tls(),
+        Probe::Link(link) => link.tls(),
         Probe::Udp(_) => None,
     };
     let chain = probe.chain()?;
@@ -251,17 +310,26 @@ fn ask(
     for number in 1..=args.count.unwrap_or(u64::MAX) {
         statistics.sent += 1;
         let began = clock::now();
-        match probe.round_trip(number) {
+        match probe.round_trip(number, args.connect.timeout) {
             Ok(time) => {
                 let time = millis(time);
                 if statistics.times.len() == KEPT {
                     statistics.times.remove(0);
                 }
                 statistics.times.push(time);
+                let transports = probe.transports();
                 if args.json {
-                    output::json(json!({"event": "answer", "seq": number, "ms": time}))?;
+                    let mut object = json!({"event": "answer", "seq": number, "ms": time});
+                    if let Some(all) = transports {
+                        object["transport"] = all.current.to_string().into();
+                        object["tcp_ms"] = all.tcp.score.map(millis).into();
+                        object["udp_ms"] = all.udp.score.map(millis).into();
+                        object["udp_sealed"] = all.is_udp_sealed.into();
+                    }
+                    output::json(object)?;
                 } else {
-                    output::line(format!("seq={number} time={time:.3} ms"))?;
+                    let both = transports.map_or(String::new(), |all| both(&all));
+                    output::line(format!("seq={number} time={time:.3} ms{both}"))?;
                 }
             }
             Err(VstpError::Timeout(TimeoutKind::Recv)) if matches!(probe, Probe::Udp(_)) => {
@@ -285,6 +353,17 @@ fn ask(
         }
     }
     Ok(())
+}
+
+/// `, takes TCP (TCP 0.081 ms, UDP 0.062 ms, sealed)`.
+fn both(all: &Transports) -> String {
+    let shown = |name, path: Path| match path.score {
+        Some(time) if path.is_working => format!("{name} {:.3} ms", millis(time)),
+        _ => format!("{name} does not answer"),
+    };
+    let (tcp, udp) = (shown("TCP", all.tcp), shown("UDP", all.udp));
+    let sealed = if all.is_udp_sealed { ", sealed" } else { "" };
+    format!(", takes {} ({tcp}, {udp}{sealed})", all.current)
 }
 
 fn print_summary(args: &PingArgs, statistics: &Statistics) -> Result<(), Failure> {

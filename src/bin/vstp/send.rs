@@ -1,5 +1,6 @@
 //! `vstp send`: messages to a server, no answers.
 
+use crate::again::{Again, AgainArgs};
 use crate::connect::ConnectArgs;
 use crate::exit::Failure;
 use crate::link::Link;
@@ -7,11 +8,13 @@ use crate::message::{self, HeaderArg};
 use crate::output::{self, Talk};
 use crate::url::Url;
 use clap::Args;
+use crossbeam_channel::never;
 use serde_json::json;
 use std::fs;
 use std::io::{self, BufRead, Read};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
-use vstp::{FrameType, VstpError};
+use vstp::FrameType;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,8 +23,11 @@ Examples:
   tail -f log | vstp send vstp://localhost -l      a message for each line
   vstp send vstp+udp://10.0.0.7 -f state.bin --ack until the server has acknowledged it
   vstp send vstp://localhost -m '{}' -H content-type=application/json
+  tail -f log | vstp send vstp://host -l --ack --reconnect   also when the server is restarted in between
 
-Over UDP without --ack nobody knows whether a message arrives.";
+With --reconnect a message that failed is sent again on the next connection: with --ack each arrives at least once; without, \
+what was on its way when the connection broke is lost.
+Over UDP without --ack nobody knows whether a message arrives; vstp+auto:// takes UDP where that is faster.";
 
 /// Send messages and wait for no answer
 #[derive(Debug, Args)]
@@ -55,6 +61,8 @@ pub(crate) struct SendArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    again: AgainArgs,
+    #[command(flatten)]
     connect: ConnectArgs,
 }
 
@@ -70,16 +78,23 @@ pub(crate) fn run(args: SendArgs, talk: Talk) -> Result<(), Failure> {
             Some(bytes)
         }
     };
-    let mut link = Link::connect(&args.url, &args.connect, talk)?;
+    let mut again = Again::new(&args.url, &args.connect, &args.again, talk);
+    let mut link = connected(&mut again)?;
     let (mut count, mut len) = (0_u64, 0_u64);
-    let mut send = |link: &mut Link, payload: Vec<u8>| -> Result<(), VstpError> {
+    let mut send = |link: &mut Link, payload: Vec<u8>| -> Result<(), Failure> {
         count += 1;
         len += payload.len() as u64;
         let frame = message::frame(args.typ, &args.headers, payload);
-        if args.ack {
-            link.send_with_ack(frame)
-        } else {
-            link.send(&frame)
+        loop {
+            let sent = match (args.ack, again.on) {
+                (true, true) => link.send_with_ack(frame.clone()),
+                // Not needed again.
+                (true, false) => return Ok(link.send_with_ack(frame)?),
+                (false, _) => link.send(&frame),
+            };
+            let Err(error) = sent else { return Ok(()) };
+            again.pause(error.into(), &never())?;
+            *link = connected(&mut again)?;
         }
     };
     match whole {
@@ -95,13 +110,26 @@ pub(crate) fn run(args: SendArgs, talk: Talk) -> Result<(), Failure> {
         }
     }
     let server = link.peer_addr();
-    link.close()?;
+    let closed = link.close();
+    // What was acknowledged has arrived, however the connection ends.
+    if !(args.ack && args.again.reconnect) {
+        closed?;
+    }
     if args.json {
         output::json(
             json!({"event": "sent", "to": server.to_string(), "messages": count, "bytes": len}),
         )?;
     }
     Ok(())
+}
+
+/// No signal is listened to: the system's own answer to it ends the command.
+fn connected(again: &mut Again<'_>) -> Result<Link, Failure> {
+    loop {
+        if let ControlFlow::Continue(link) = again.connect(&never())? {
+            return Ok(link);
+        }
+    }
 }
 
 #[expect(

@@ -13,13 +13,16 @@ pub(crate) enum Scheme {
     Tcp,
     /// UDP in plaintext.
     Udp,
+    /// TCP with TLS 1.3 and sealed datagrams, or both in plaintext where the flags say so.
+    Auto,
 }
 
 impl Scheme {
-    const NAMES: [(Self, &'static str); 3] = [
+    const NAMES: [(Self, &'static str); 4] = [
         (Self::Tls, "vstp"),
         (Self::Tcp, "vstp+tcp"),
         (Self::Udp, "vstp+udp"),
+        (Self::Auto, "vstp+auto"),
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -94,6 +97,7 @@ mod tests {
                 Scheme::Udp,
                 "vstp+udp://10.0.0.1:80",
             ),
+            ("vstp+auto://[::]:7", Scheme::Auto, "vstp+auto://[::]:7"),
             ("localhost:1", Scheme::Tls, "vstp://localhost:1"),
         ] {
             let url: Url = text.parse().expect(text);

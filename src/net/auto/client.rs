@@ -13,7 +13,7 @@ use crate::net::meter::Meter;
 use crate::net::tcp::{ConnectionStats, VstpTcpClient};
 use crate::net::threads::Threads;
 #[cfg(feature = "tls")]
-use crate::net::tls::TlsClientConfig;
+use crate::net::tls::{PeerInfo, TlsClientConfig};
 use crate::net::udp::{UdpStats, VstpUdpClient};
 use crate::net::{clock, random};
 use crate::proto::auto::{AutoSwitch, Transport, Via};
@@ -337,6 +337,13 @@ impl VstpAutoClient {
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
         self.inner.tcp.peer_addr
+    }
+
+    /// What TLS found out about the server; `None` in plaintext.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(&self) -> Option<&PeerInfo> {
+        self.inner.tcp.tls.as_ref()
     }
 
     /// What counts for both transports together; over those that its [`AutoConfig`] names for TCP, or else for

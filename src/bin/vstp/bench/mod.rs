@@ -8,10 +8,11 @@ mod responder;
 
 pub(crate) use responder::handler;
 
-use crate::connect::ConnectArgs;
+use crate::connect::{ConnectArgs, ViaArg};
 use crate::exit::{self, Failure};
 use crate::link::Link;
 use crate::output::{self, Talk};
+use crate::plot;
 use crate::server::{Binding, LimitArgs, Running};
 use crate::signals::{self, Event};
 use crate::units::{self, millis, show_bits, show_bytes};
@@ -21,6 +22,8 @@ use client::{Seen, Shared};
 use crossbeam_channel::Receiver;
 use plan::{Mode, Plan};
 use serde_json::json;
+use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
@@ -35,6 +38,8 @@ Examples:
   vstp bench vstp://server --mode stream --reverse     the server sends
   vstp bench vstp+udp://server --mode stream --rate 100M          how much of it arrives
   vstp bench vstp+udp://server --mode stream --ack     as fast as acknowledgements allow
+  vstp bench vstp+udp://server --mode stream --ack --svg out.svg  and a picture of it, as `vstp plot` makes it
+  vstp bench vstp+auto://server --via udp              over sealed datagrams
 
 Round trips (--mode call) work with every server that echoes. Payload is counted, not headers.";
 
@@ -69,6 +74,9 @@ pub(crate) struct BenchArgs {
     /// Over UDP: send until acknowledged
     #[arg(long)]
     ack: bool,
+    /// Draw throughput, round-trip times and congestion windows into this file, as SVG; keeping the log for it costs a little
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// One JSON object for the start, for each second, and for the end
     #[arg(long)]
     json: bool,
@@ -78,17 +86,72 @@ pub(crate) struct BenchArgs {
 
 const DEFAULT_UDP_RATE: u64 = 10_000_000;
 
-pub(crate) fn run(args: BenchArgs, talk: Talk) -> Result<(), Failure> {
+pub(crate) fn run(mut args: BenchArgs, talk: Talk) -> Result<(), Failure> {
     if args.mode == Mode::Call && (args.reverse || args.rate.is_some() || args.ack) {
         return Err(Failure::usage(
             "--reverse, --rate and --ack go with --mode stream",
         ));
     }
+    let Some(svg) = args.svg.clone() else {
+        return run_all(&args, talk);
+    };
+    let drawing = Drawing::new(svg, &mut args.connect)?;
+    match run_all(&args, talk) {
+        Err(failure) if failure.code != exit::INTERRUPTED => Err(failure),
+        result => drawing.finish(&args.connect, talk).and(result),
+    }
+}
+
+/// A picture that will be drawn from the event log: the user's, or one that is removed at the end.
+struct Drawing {
+    svg: PathBuf,
+    log: PathBuf,
+    is_ours: bool,
+}
+
+impl Drawing {
+    fn new(svg: PathBuf, connect: &mut ConnectArgs) -> Result<Self, Failure> {
+        let is_ours = connect.event_log.is_none();
+        let log = connect.event_log.clone().unwrap_or_else(|| {
+            let name = svg.file_name().unwrap_or_default().to_string_lossy();
+            let hidden = format!(".{name}.{}.events", std::process::id());
+            svg.with_file_name(hidden)
+        });
+        connect.event_log = Some(log.clone());
+        // Opened before anything is measured; beside the picture it also shows that there is room for that.
+        let opened = connect.event_log();
+        if is_ours && opened.is_err() {
+            let text = format!("{}: no file can be made in its folder", svg.display());
+            return Err(Failure::new(exit::LOCAL, text));
+        }
+        opened?;
+        Ok(Self { svg, log, is_ours })
+    }
+
+    fn finish(&self, connect: &ConnectArgs, talk: Talk) -> Result<(), Failure> {
+        if let Some(log) = connect.event_log()? {
+            log.flush();
+        }
+        let picture = plot::picture(&self.log, talk)?;
+        fs::write(&self.svg, picture).map_err(|error| Failure::file(&self.svg, &error))
+    }
+}
+
+impl Drop for Drawing {
+    fn drop(&mut self) {
+        if self.is_ours {
+            // A hidden file that stays is the worst that can happen.
+            let _ = fs::remove_file(&self.log);
+        }
+    }
+}
+
+fn run_all(args: &BenchArgs, talk: Talk) -> Result<(), Failure> {
     let events = signals::listen(false)?;
     if !args.local {
         let which = || Failure::usage("name a server (vstp server --bench), or use --local");
         let url = args.url.clone().ok_or_else(which)?;
-        return measure(&url, &args, &args.connect, &events, talk);
+        return measure(&url, args, &args.connect, &events, talk);
     }
     if args.url.is_some() {
         return Err(Failure::usage(
@@ -99,7 +162,7 @@ pub(crate) fn run(args: BenchArgs, talk: Talk) -> Result<(), Failure> {
         let (running, url) = local(scheme, &args.connect)?;
         let mut connect = args.connect.clone();
         connect.plaintext = true;
-        let result = measure(&url, &args, &connect, &events, talk);
+        let result = measure(&url, args, &connect, &events, talk);
         running.shutdown(Duration::from_secs(2));
         result?;
     }
@@ -120,7 +183,9 @@ fn local(scheme: Scheme, connect: &ConnectArgs) -> Result<(Running, Url), Failur
         dev: scheme == Scheme::Tls,
         plaintext: scheme == Scheme::Tcp,
         udp: scheme == Scheme::Udp,
+        auto: false,
         compress: connect.compress,
+        event_log: None,
         limits: LimitArgs {
             max_per_address: 1024,
             ..LimitArgs::default()
@@ -138,8 +203,14 @@ fn measure(
     events: &Receiver<Event>,
     talk: Talk,
 ) -> Result<(), Failure> {
-    let is_udp = url.scheme == Scheme::Udp;
-    if args.ack && (!is_udp || args.reverse) {
+    let is_auto = url.scheme == Scheme::Auto;
+    if is_auto && args.mode == Mode::Stream && connect.via == ViaArg::Auto {
+        return Err(Failure::usage(
+            "--mode stream counts on one transport: say which with --via tcp or --via udp",
+        ));
+    }
+    let is_udp = url.scheme == Scheme::Udp || (is_auto && connect.via == ViaArg::Udp);
+    if args.ack && (url.scheme != Scheme::Udp || args.reverse) {
         return Err(Failure::usage(
             "--ack is for vstp+udp://, and not for --reverse",
         ));

@@ -32,7 +32,9 @@ pub(super) fn read(bytes: Vec<u8>, format: Format) -> Result<Vec<Flow>, Failure>
         Format::Hex => Ok(plain(hex(&bytes)?)),
         Format::Pcap => capture::read(&bytes),
         Format::Auto if capture::is_capture(&bytes) => capture::read(&bytes),
-        Format::Auto if bytes.starts_with(b"VT") => Ok(plain(bytes)),
+        Format::Auto if bytes.starts_with(b"VT") || bytes.starts_with(b"VS\x01") => {
+            Ok(plain(bytes))
+        }
         Format::Auto => match hex(&bytes) {
             Ok(decoded) if !decoded.is_empty() => Ok(plain(decoded)),
             _ => Ok(plain(bytes)),

@@ -4,17 +4,20 @@ mod anatomy;
 mod capture;
 mod flow;
 mod input;
+mod inside;
 mod repair;
+mod sealed;
 
 use crate::dump::{self, Look};
 use crate::exit::{self, Failure};
 use crate::message::to_json;
 use crate::output::{self, Talk, paint};
 use crate::units;
-use anatomy::{Anatomy, Fault, dissect};
+use anatomy::{Anatomy, Fault, Part, dissect};
 use clap::Args;
 use flow::Flow;
 use input::Format;
+use inside::{Inside, Sets};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs;
@@ -31,7 +34,11 @@ Examples:
   vstp inspect session.pcapng --json | jq -r .type
 
 Understood are bytes, hexadecimal (also as xxd, hexdump -C and docs/spec.md print it), pcap and pcapng. Of captures, \
-datagrams and plaintext streams that begin like VSTP are shown; what TLS encrypts cannot be.
+datagrams and plaintext streams that begin like VSTP are shown; what TLS encrypts cannot be, and of sealed datagrams \
+only the outside.
+
+A payload that was made smaller by gzip is inflated, and fragments are put together when all of them are in the input: \
+the frame appears behind the last of them, in JSON under `reassembled`.
 
 When exactly one byte of a frame with a checksum was changed, the checksum tells which, and what it was. After an error \
 nothing more of that stream is read. The exit code is 7 for a wrong checksum, 6 for anything else that is wrong.";
@@ -75,14 +82,22 @@ pub(crate) fn run(args: InspectArgs, talk: Talk) -> Result<(), Failure> {
         max_header_count: args.max_headers,
     };
     let mut first = None;
-    let mut count = 0;
+    let mut look = Looking {
+        trailer,
+        limits,
+        json: args.json,
+        color: talk.color.on_stdout(),
+        count: 0,
+        sets: Sets::default(),
+    };
     for flow in &flows {
         if !flow.title.is_empty() && !args.json {
             output::line(&flow.title)?;
         }
-        let fault = inspect(flow, trailer, &limits, &args, talk, &mut count)?;
+        let fault = look.at_flow(flow)?;
         first = first.or(fault);
     }
+    let count = look.count;
     if count == 0 && first.is_none() {
         return Err(Failure::new(exit::PROTOCOL, "no frame in the input"));
     }
@@ -123,34 +138,138 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// All frames of a flow, up to the first error, which is returned with its place.
-fn inspect(
-    flow: &Flow,
+/// One run through the input.
+struct Looking<'a> {
     trailer: Trailer,
-    limits: &Limits,
-    args: &InspectArgs,
-    talk: Talk,
-    count: &mut u64,
-) -> Result<Option<(usize, Fault)>, Failure> {
-    let mut at = 0;
-    while at < flow.bytes.len() {
-        let rest = &flow.bytes[at..];
-        let anatomy = dissect(rest, trailer, limits);
-        *count += 1;
-        if args.json {
-            output::json(object(&anatomy, flow, at, *count))?;
-        } else {
-            output::data(picture(&anatomy, rest, at, *count, talk.color.on_stdout()).as_bytes())?;
-        }
-        match anatomy.result {
-            Ok((_, len)) => at += len,
-            Err(fault) => return Ok(Some((at + fault.offset, fault))),
-        }
-    }
-    Ok(None)
+    limits: Limits,
+    json: bool,
+    color: bool,
+    /// Frames, and sealed datagrams.
+    count: u64,
+    sets: Sets<'a>,
 }
 
-fn object(anatomy: &Anatomy<'_>, flow: &Flow, at: usize, number: u64) -> Value {
+impl<'a> Looking<'a> {
+    /// All frames of a flow, up to the first error, which is returned with its place.
+    fn at_flow(&mut self, flow: &'a Flow) -> Result<Option<(usize, Fault)>, Failure> {
+        let mut at = 0;
+        let mut inner_fault = None;
+        while at < flow.bytes.len() {
+            let rest = &flow.bytes[at..];
+            let anatomy = dissect(rest, self.trailer, &self.limits);
+            self.count += 1;
+            let fault = match &anatomy.result {
+                Ok((frame, len)) => {
+                    let max_len = self.limits.max_frame_len;
+                    let inside = self.sets.look(&flow.title, frame, max_len);
+                    let inner = self.print(&anatomy, flow, at, &inside)?;
+                    // Its place is that of the fragment which completed it.
+                    inner_fault = inner_fault.or(inner.map(|fault| (at, fault)));
+                    at += len;
+                    continue;
+                }
+                Err(fault) => fault.clone(),
+            };
+            // A frame of which one byte was changed can look like the beginning of a sealed datagram, too.
+            if at == 0 && fault.was.is_none() && sealed::is_sealed(rest) {
+                self.print_sealed(flow)?;
+                return Ok(None);
+            }
+            self.print(&anatomy, flow, at, &Inside::default())?;
+            return Ok(inner_fault.or(Some((at + fault.offset, fault))));
+        }
+        Ok(inner_fault)
+    }
+
+    /// Prints a frame, and the one that it completed; what is wrong with that.
+    fn print(
+        &self,
+        anatomy: &Anatomy<'_>,
+        flow: &Flow,
+        at: usize,
+        inside: &Inside,
+    ) -> Result<Option<Fault>, Failure> {
+        let number = self.count;
+        let mut object = self
+            .json
+            .then(|| in_flow(object(anatomy, at, number), flow));
+        let mut text = String::new();
+        if !self.json {
+            text = picture(anatomy, &flow.bytes[at..], at, number, self.color);
+            note(&mut text, inside);
+        } else if let (Some(object), Some((name, value))) = (&mut object, &inside.member) {
+            object[name] = value.clone();
+        }
+        let mut wrong = None;
+        if let Some(whole) = &inside.whole {
+            // Inside of fragments a trailer is always there (spec 4.4).
+            let inner = dissect(whole, Trailer::Always, &self.limits);
+            let deeper = match &inner.result {
+                // It cannot be one of fragments again.
+                Ok((frame, _)) => Sets::default().look("", frame, self.limits.max_frame_len),
+                Err(_) => Inside::default(),
+            };
+            wrong = wrong_inside(&inner, whole.len());
+            if let Some(outer) = &mut object {
+                let mut inner = self::object(&inner, 0, number);
+                if let Some((name, value)) = deeper.member {
+                    inner[name] = value;
+                }
+                outer["reassembled"] = inner;
+            } else {
+                let (bold, off) = paint(self.color, "1");
+                let _ = writeln!(text, "{bold}put together from its fragments:{off}");
+                text += &picture(&inner, whole, 0, number, self.color);
+                note(&mut text, &deeper);
+            }
+        }
+        match object {
+            Some(object) => output::json(object)?,
+            None => output::data(text.as_bytes())?,
+        }
+        Ok(wrong)
+    }
+
+    fn print_sealed(&self, flow: &Flow) -> Result<(), Failure> {
+        let parts = sealed::parts(&flow.bytes).unwrap_or_default();
+        if let (true, Some(mut object)) = (self.json, sealed::to_json(&flow.bytes)) {
+            object["frame"] = self.count.into();
+            object["offset"] = 0.into();
+            object["parts"] = parts_to_json(&parts, 0);
+            return output::json(in_flow(object, flow));
+        }
+        let title = format!("sealed, {} bytes", flow.bytes.len());
+        let text = drawn(&title, &parts, None, &flow.bytes, 0, self.count, self.color);
+        output::data(text.as_bytes())
+    }
+}
+
+/// What is wrong with a frame that was put together.
+fn wrong_inside(inner: &Anatomy<'_>, len: usize) -> Option<Fault> {
+    let fault = match &inner.result {
+        Ok((_, frame_len)) if *frame_len == len => return None,
+        Ok((_, frame_len)) => Fault {
+            offset: *frame_len,
+            message: "something follows the frame".to_owned(),
+            was: None,
+            is_checksum: false,
+        },
+        Err(fault) => fault.clone(),
+    };
+    let message = format!(
+        "the frame that its fragments make is wrong at its byte {}: {}",
+        fault.offset, fault.message
+    );
+    Some(Fault { message, ..fault })
+}
+
+fn note(text: &mut String, inside: &Inside) {
+    if let Some(note) = &inside.note {
+        let _ = writeln!(text, "      {note}");
+    }
+}
+
+fn object(anatomy: &Anatomy<'_>, at: usize, number: u64) -> Value {
     let mut object = match &anatomy.result {
         Ok((frame, len)) => {
             let mut object = to_json(&without_token(frame), None);
@@ -168,13 +287,22 @@ fn object(anatomy: &Anatomy<'_>, flow: &Flow, at: usize, number: u64) -> Value {
     };
     object["frame"] = number.into();
     object["offset"] = at.into();
+    object["parts"] = parts_to_json(&anatomy.parts, at);
+    object
+}
+
+/// The object, with where its bytes come from.
+fn in_flow(mut object: Value, flow: &Flow) -> Value {
     if !flow.title.is_empty() {
         object["flow"] = flow.title.as_str().into();
         object["datagram"] = flow.is_datagram.into();
     }
-    let part = |part: &anatomy::Part| json!({"offset": at + part.range.start, "len": part.range.len(), "text": part.text});
-    object["parts"] = anatomy.parts.iter().map(part).collect();
     object
+}
+
+fn parts_to_json(parts: &[Part], at: usize) -> Value {
+    let part = |part: &Part| json!({"offset": at + part.range.start, "len": part.range.len(), "text": part.text});
+    parts.iter().map(part).collect()
 }
 
 /// The frame as it may be shown: without what proves who somebody is.
@@ -199,25 +327,37 @@ pub(crate) fn explain(bytes: &[u8], color: bool) -> String {
 
 /// The annotated bytes of one frame.
 fn picture(anatomy: &Anatomy<'_>, bytes: &[u8], at: usize, number: u64, color: bool) -> String {
-    let mut out = String::new();
-    let (bold, off) = paint(color, "1");
-    let (red, _) = paint(color, "1;31");
     let title = match &anatomy.result {
         Ok((frame, len)) => format!("{}, {len} bytes", frame.typ),
         Err(_) => "not valid".to_owned(),
     };
+    let fault = anatomy.result.as_ref().err();
+    drawn(&title, &anatomy.parts, fault, bytes, at, number, color)
+}
+
+fn drawn(
+    title: &str,
+    parts: &[Part],
+    fault: Option<&Fault>,
+    bytes: &[u8],
+    at: usize,
+    number: u64,
+    color: bool,
+) -> String {
+    let mut out = String::new();
+    let (bold, off) = paint(color, "1");
+    let (red, _) = paint(color, "1;31");
     let _ = writeln!(out, "{bold}frame {number} at byte {at}: {title}{off}");
-    let wrong = anatomy.result.as_ref().err().map(|fault| fault.offset);
-    for part in &anatomy.parts {
+    for part in parts {
         let look = Look {
             text: &part.text,
             color,
-            wrong,
+            wrong: fault.map(|fault| fault.offset),
             secret: part.secret,
         };
         dump::lines(&mut out, bytes, at, part.range.clone(), &look);
     }
-    if let Err(fault) = &anatomy.result {
+    if let Some(fault) = fault {
         let place = at + fault.offset;
         let _ = write!(out, "{red}byte {place} ({place:#x}){off}");
         if let (Some(was), Some(is)) = (fault.was, bytes.get(fault.offset)) {

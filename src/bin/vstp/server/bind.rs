@@ -5,6 +5,7 @@ use crate::exit::Failure;
 use crate::output::Talk;
 use crate::token;
 use crate::units;
+use crate::url::Scheme;
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,15 +15,17 @@ use vstp::error::VstpError;
 use vstp::ext::CompressionConfig;
 use vstp::net::Address;
 use vstp::net::Meter;
+use vstp::net::event_log::EventLog;
 use vstp::net::identity::Identity;
 use vstp::net::tcp::TcpConfig;
 use vstp::net::tls::{ClientAuth, Roots, TlsServerConfig, dev};
 use vstp::net::udp::UdpConfig;
 use vstp::proto::rate::RateLimit;
 use vstp::serve::{
-    Reply, ServerConfig, ServerHandle, Session, ShutdownReport, UdpPeer, UdpServerHandle,
+    DualConfig, DualPeer, DualServerHandle, Reply, ServerConfig, ServerHandle, ServerStats,
+    Session, ShutdownReport, UdpPeer, UdpServerHandle,
 };
-use vstp::{Frame, VstpTcpServer, VstpUdpServer};
+use vstp::{Frame, VstpDualServer, VstpTcpServer, VstpUdpServer};
 
 /// What a server may use, and no more.
 #[derive(Debug, Clone, Args)]
@@ -106,7 +109,10 @@ pub(crate) struct Binding {
     pub(crate) dev: bool,
     pub(crate) plaintext: bool,
     pub(crate) udp: bool,
+    /// TCP and UDP at one port.
+    pub(crate) auto: bool,
     pub(crate) compress: bool,
+    pub(crate) event_log: Option<EventLog>,
     pub(crate) limits: LimitArgs,
 }
 
@@ -159,6 +165,7 @@ pub(crate) type Handler = Arc<dyn Fn(&Peer<'_>, Frame) -> Reply + Send + Sync>;
 pub(crate) enum Running {
     Tcp(ServerHandle, Option<TlsServerConfig>),
     Udp(UdpServerHandle),
+    Dual(DualServerHandle, Option<TlsServerConfig>),
 }
 
 impl Binding {
@@ -216,6 +223,9 @@ impl Binding {
         if self.compress {
             tcp = tcp.compression(CompressionConfig::default());
         }
+        if let Some(log) = &self.event_log {
+            tcp = tcp.event_log(log.clone());
+        }
         let config = ServerConfig::default()
             .tcp(tcp)
             .max_connections(limits.max_connections)
@@ -242,6 +252,10 @@ impl Binding {
             Some(len) => config.max_frame_size(len),
             None => config,
         };
+        let config = match &self.event_log {
+            Some(log) => config.event_log(log.clone()),
+            None => config,
+        };
         let config = config.rate_limit(limits.rate());
         Ok(match &self.token_file {
             Some(path) => config.authenticator(token::accepted(path, false)?),
@@ -264,6 +278,28 @@ impl Binding {
             return Ok(Running::Udp(handle));
         }
         let config = self.tcp_config()?;
+        if self.auto {
+            let config = DualConfig::default().server(config).udp(self.udp_config()?);
+            let (server, tls) = if self.plaintext {
+                let server = VstpDualServer::bind_auto_plain_with(&self.address, config);
+                (server, None)
+            } else {
+                let tls = self.tls()?;
+                let server = VstpDualServer::bind_auto_with(&self.address, tls.clone(), config);
+                (server, Some(tls))
+            };
+            let handle = server
+                .map_err(failed)?
+                .spawn(move |peer: &DualPeer<'_>, frame| {
+                    match (peer.tcp(), peer.udp()) {
+                        (Some(session), _) => handler(&Peer::Tcp(session), frame),
+                        (_, Some(peer)) => handler(&Peer::Udp(peer), frame),
+                        // There is no third transport.
+                        (None, None) => Reply::None,
+                    }
+                })?;
+            return Ok(Running::Dual(handle, tls));
+        }
         let (server, tls) = if self.plaintext {
             let server = VstpTcpServer::bind_plain_with(&self.address, config).map_err(failed)?;
             (server, None)
@@ -278,20 +314,23 @@ impl Binding {
         Ok(Running::Tcp(handle, tls))
     }
 
-    /// `TLS 1.3`, `plaintext` or `UDP, plaintext`.
+    /// What carries the frames, for people.
     pub(crate) fn transport(&self) -> &'static str {
-        match (self.udp, self.plaintext) {
-            (true, _) => "UDP, plaintext",
-            (false, true) => "TCP, plaintext",
-            (false, false) => "TLS 1.3",
+        match (self.scheme(), self.plaintext) {
+            (Scheme::Udp, _) => "UDP, plaintext",
+            (Scheme::Tcp, _) => "TCP, plaintext",
+            (Scheme::Tls, _) => "TLS 1.3",
+            (Scheme::Auto, true) => "TCP and UDP, plaintext",
+            (Scheme::Auto, false) => "TLS 1.3 and sealed datagrams",
         }
     }
 
-    pub(crate) fn scheme(&self) -> &'static str {
-        match (self.udp, self.plaintext) {
-            (true, _) => "vstp+udp",
-            (false, true) => "vstp+tcp",
-            (false, false) => "vstp",
+    pub(crate) fn scheme(&self) -> Scheme {
+        match (self.auto, self.udp, self.plaintext) {
+            (true, ..) => Scheme::Auto,
+            (_, true, _) => Scheme::Udp,
+            (.., true) => Scheme::Tcp,
+            _ => Scheme::Tls,
         }
     }
 }
@@ -301,6 +340,7 @@ impl Running {
         match self {
             Self::Tcp(handle, _) => handle.local_addr(),
             Self::Udp(handle) => handle.local_addr(),
+            Self::Dual(handle, _) => handle.local_addr(),
         }
     }
 
@@ -309,12 +349,13 @@ impl Running {
         match self {
             Self::Tcp(handle, _) => handle.meter(),
             Self::Udp(handle) => handle.meter(),
+            Self::Dual(handle, _) => handle.meter(),
         }
     }
 
     /// Reads the certificate again; open connections keep the old one.
     pub(crate) fn reload(&self, talk: Talk) {
-        let Self::Tcp(_, Some(tls)) = self else {
+        let (Self::Tcp(_, Some(tls)) | Self::Dual(_, Some(tls))) = self else {
             return talk.say("vstp: there is no certificate to read again");
         };
         match tls.reload() {
@@ -331,14 +372,17 @@ impl Running {
         match self {
             Self::Tcp(handle, _) => {
                 let stats = handle.stats();
-                let failed = stats.handshake_timeouts
-                    + stats.handshake_tls_failures
-                    + stats.handshake_protocol_failures;
-                stats.connections_accepted > failed && stats.connections_active == 0
+                has_served(&stats) && stats.connections_active == 0
             }
             Self::Udp(handle) => {
                 let stats = handle.stats().protocol;
                 stats.sessions_opened > 0 && stats.sessions == 0
+            }
+            Self::Dual(handle, _) => {
+                let stats = handle.stats();
+                let (tcp, udp) = (stats.tcp, stats.udp.protocol);
+                let has_come = has_served(&tcp) || udp.sessions_opened > 0;
+                has_come && tcp.connections_active == 0 && udp.sessions == 0
             }
         }
     }
@@ -347,6 +391,14 @@ impl Running {
         match self {
             Self::Tcp(handle, _) => handle.shutdown(grace),
             Self::Udp(handle) => handle.shutdown(grace),
+            Self::Dual(handle, _) => handle.shutdown(grace),
         }
     }
+}
+
+/// Whether a connection got past its handshake.
+fn has_served(stats: &ServerStats) -> bool {
+    let failed =
+        stats.handshake_timeouts + stats.handshake_tls_failures + stats.handshake_protocol_failures;
+    stats.connections_accepted > failed
 }

@@ -6,6 +6,7 @@ mod exec;
 pub(crate) use bind::{Binding, Handler, LimitArgs, Peer, Running};
 
 use crate::bench;
+use crate::connect;
 use crate::exit::Failure;
 use crate::file;
 use crate::output::{self, Talk};
@@ -32,6 +33,11 @@ Examples:
   vstp server --dev --dir ./files                    files for `vstp file send` and `vstp file recv`
   vstp server --dev --metrics 127.0.0.1:9464         numbers for Prometheus
   vstp server --udp --bench                          the other side of `vstp bench`
+  vstp server 127.0.0.1:7000 --plaintext --auto      TCP and UDP at one port, for trying things out
+  vstp server --dev --auto                           TLS, and datagrams sealed with keys of it
+
+With --auto clients of vstp+auto:// use both transports. In plaintext those of vstp+tcp:// and vstp+udp:// are served too; \
+with TLS those of vstp://, and no datagram that is not sealed.
 
 The address is printed on stdout when the server listens; with port 0 the system chooses the port.
 SIGINT or SIGTERM ends the server in order, a second one at once; SIGHUP reads the certificate again.
@@ -89,9 +95,15 @@ pub(crate) struct ServerArgs {
     /// UDP, in plaintext
     #[arg(long)]
     udp: bool,
+    /// TCP and UDP at one port: TLS with sealed datagrams, or with --plaintext neither
+    #[arg(long, conflicts_with = "udp")]
+    auto: bool,
     /// Send messages as gzip where that makes them smaller and the client has it too
     #[arg(long, env = "VSTP_COMPRESS", value_parser = FalseyValueParser::new())]
     compress: bool,
+    /// Write what happens on connections to this file, a JSON object a line (`vstp plot` draws it); replaces what is in it
+    #[arg(long, value_name = "FILE", env = "VSTP_EVENT_LOG")]
+    event_log: Option<PathBuf>,
     /// Answer GET /metrics here, for Prometheus; in plaintext, so keep it on a loopback or private address
     #[arg(long, value_name = "ADDR", env = "VSTP_METRICS", value_parser = address)]
     metrics: Option<Address>,
@@ -140,12 +152,18 @@ pub(crate) fn run(args: ServerArgs, talk: Talk) -> Result<(), Failure> {
         dev: args.dev,
         plaintext: args.plaintext,
         udp: args.udp,
+        auto: args.auto,
         compress: args.compress,
+        event_log: args
+            .event_log
+            .as_deref()
+            .map(connect::event_log)
+            .transpose()?,
         limits: args.limits,
     };
     let events = signals::listen(true)?;
     let running = binding.start(handler)?;
-    let url = format!("{}://{}", binding.scheme(), running.local_addr());
+    let url = format!("{}://{}", binding.scheme().name(), running.local_addr());
     let metrics = args
         .metrics
         .map(|address| serve_metrics(&address, &running));

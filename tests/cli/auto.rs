@@ -1,0 +1,202 @@
+//! Both transports at one port: `vstp server --auto`, and `vstp+auto://` of every client.
+
+use crate::util::{Folder, Running, Server, command, noise, sha256, vstp, vstp_with};
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+
+/// The same port, in another way.
+fn by(server: &Server, scheme: &str) -> String {
+    format!("{scheme}://{}", server.address())
+}
+
+/// A server in plaintext and one with TLS, each with what its clients need.
+fn servers(flags: &[&str]) -> [(Server, &'static [&'static str]); 2] {
+    [("--plaintext", &["--plaintext"][..]), ("--dev", &[])].map(|(how, clients)| {
+        let server = Server::start(&[&["--auto", how], flags].concat());
+        assert!(server.url.starts_with("vstp+auto://"), "{}", server.url);
+        (server, clients)
+    })
+}
+
+#[test]
+fn in_plaintext_one_port_echoes_on_tcp_and_udp() {
+    let server = Server::start(&["--plaintext", "--auto"]);
+    for scheme in ["vstp+tcp", "vstp+udp", "vstp+auto"] {
+        let url = by(&server, scheme);
+        let call = vstp(&["call", &url, "--plaintext", "-d", "hello"]).ok();
+        assert_eq!(call.text(), "hello\n", "{scheme}");
+        vstp(&["health", &url, "--plaintext"]).ok();
+    }
+    for via in ["auto", "tcp", "udp"] {
+        let args = ["call", &server.url, "--plaintext", "--via", via, "--raw"];
+        let input = noise(100_000, 1);
+        assert!(vstp_with(&args, &input).ok().out == input, "{via}");
+    }
+    // Without a word about it vstp+auto:// is TLS.
+    vstp(&["call", &server.url, "-d", "x"]).failed(5, &["TLS"]);
+}
+
+#[test]
+fn with_tls_datagrams_are_sealed_and_no_others_are_taken() {
+    let server = Server::start(&["--dev", "--auto"]);
+    for via in ["auto", "tcp", "udp"] {
+        let call = vstp(&["call", &server.url, "--via", via, "-d", "hello"]).ok();
+        assert_eq!(call.text(), "hello\n", "{via}");
+    }
+    let url = by(&server, "vstp");
+    assert_eq!(vstp(&["call", &url, "-d", "x"]).ok().text(), "x\n");
+    let plain = by(&server, "vstp+udp");
+    vstp(&["call", &plain, "-d", "x", "--connect-timeout", "500ms"]).failed(4, &["handshake"]);
+
+    let ping = ["ping", &server.url, "-n", "2", "-i", "300ms", "--json"];
+    let events = vstp(&[&ping[..], &["--via", "udp"]].concat()).ok().json();
+    assert_eq!(events[0]["tls"]["version"], "TLSv1.3");
+    assert_eq!(events[2]["udp_sealed"], true, "{}", events[2]);
+    assert!(events[2]["ms"].as_f64().unwrap() > 0.0, "{}", events[2]);
+    for via in ["tcp", "udp"] {
+        vstp(&["health", &server.url, "--via", via]).ok();
+    }
+    let text = vstp(&["ping", &server.url, "-n", "1"]).ok().text();
+    assert!(text.contains(", takes ") && text.contains("TCP "), "{text}");
+}
+
+#[test]
+fn a_server_of_one_transport_is_served_by_that_one() {
+    let server = Server::start(&["--dev"]);
+    let url = by(&server, "vstp+auto");
+    assert_eq!(vstp(&["call", &url, "-d", "x"]).ok().text(), "x\n");
+    vstp(&["call", &url, "-d", "x", "--via", "udp"]).failed(3, &["vstp server --auto"]);
+}
+
+#[test]
+fn messages_files_and_benchmarks_take_both_transports() {
+    for (how, plain) in [("--plaintext", &["--plaintext"][..]), ("--dev", &[])] {
+        let mut listener = Running::start(command(&[
+            "listen",
+            "127.0.0.1:0",
+            how,
+            "--auto",
+            "--json",
+            "-n",
+            "3",
+        ]));
+        let line = listener.error_line("listening on ");
+        let url = line.split(' ').find(|word| word.contains("://")).unwrap();
+        for via in ["tcp", "udp", "auto"] {
+            let send = ["send", url, "--ack", "-m", via, "--via", via];
+            vstp(&[&send[..], plain].concat()).ok();
+        }
+        let got = listener.end().ok().json();
+        let payloads: Vec<_> = got.iter().map(|m| m["payload"].clone()).collect();
+        assert_eq!(payloads, ["tcp", "udp", "auto"]);
+    }
+    let (here, there) = (Folder::new(), Folder::new());
+    let file = here.file("f", noise(1_500_000, 5));
+    for (number, (server, plain)) in servers(&["--dir", &there.path("")]).iter().enumerate() {
+        for via in ["auto", "udp"] {
+            let name = format!("{via}{number}");
+            let send = [
+                "file",
+                "send",
+                &file,
+                &server.url,
+                "--name",
+                &name,
+                "--via",
+                via,
+            ];
+            vstp(&[&send[..], plain].concat()).ok();
+            assert_eq!(sha256(&there.0.join(&name)), sha256(Path::new(&file)));
+            let back = here.path(&name);
+            let recv = [
+                "file",
+                "recv",
+                &name,
+                &server.url,
+                "-o",
+                &back,
+                "--via",
+                via,
+            ];
+            vstp(&[&recv[..], plain].concat()).ok();
+            assert!(fs::read(&back).unwrap() == fs::read(&file).unwrap());
+        }
+    }
+    for (server, plain) in servers(&["--bench"]) {
+        for mode in [
+            &["--mode", "call"][..],
+            &["--mode", "stream", "--via", "udp"],
+            &["--mode", "stream", "--via", "tcp", "--reverse"],
+        ] {
+            let bench = ["bench", &server.url, "-t", "200ms", "--json"];
+            let events = vstp(&[&bench[..], mode, plain].concat()).ok().json();
+            assert!(events.last().unwrap()["arrived"].as_u64().unwrap() > 0);
+        }
+        let bench = ["bench", &server.url, "--mode", "stream"];
+        vstp(&[&bench[..], plain].concat()).failed(2, &["--via udp"]);
+    }
+}
+
+#[test]
+fn a_server_of_both_ends_with_its_first_client_and_counts_both() {
+    for (server, plain) in servers(&["--once"]) {
+        let call = ["call", &server.url, "-d", "x", "--via", "udp"];
+        vstp(&[&call[..], plain].concat()).ok();
+        server.running.end().ok();
+    }
+    // On plain UDP alone, too.
+    let server = Server::start(&["--plaintext", "--auto", "--once"]);
+    vstp(&["call", &by(&server, "vstp+udp"), "-d", "x"]).ok();
+    server.running.end().ok();
+}
+
+#[test]
+fn who_a_client_is_is_known_on_both_transports() {
+    let folder = Folder::new();
+    let known = folder.file("known", "bob s3cret-of-bob\n");
+    let bob = folder.file("bob", "s3cret-of-bob\n");
+    let program = "printf %s \"$VSTP_IDENTITY\"";
+    for (server, plain) in servers(&["--token-file", &known, "--exec", program]) {
+        for via in ["tcp", "udp"] {
+            let call = ["-q", "call", &server.url, "-d", "x", "--via", via];
+            let with = [&call[..], plain, &["--token-file", &bob]].concat();
+            assert_eq!(vstp(&with).ok().text(), "bob\n", "{via}");
+        }
+        let call = [&["-q", "call", &server.url, "-d", "x"], plain].concat();
+        assert_eq!(vstp(&call).code, 69);
+    }
+}
+
+#[test]
+fn contradictions_are_named() {
+    let server = ["server", "127.0.0.1:0", "--auto"];
+    vstp(&[&server[..], &["--udp"]].concat()).refused(&["--udp"]);
+    vstp(&server).failed(2, &["--cert", "--dev", "--plaintext"]);
+    vstp(&["call", "vstp://localhost", "-d", "x", "--via", "udp"])
+        .failed(2, &["--via", "vstp+auto://"]);
+    let plain = ["call", "vstp+auto://localhost", "-d", "x", "--plaintext"];
+    vstp(&[&plain[..], &["--insecure"]].concat()).failed(2, &["--insecure", "--plaintext"]);
+    vstp(&["listen", "vstp+auto://localhost", "--auto"]).failed(2, &["--auto"]);
+    let shown = vstp(&["server", "127.0.0.1:0", "--help"]).ok().text();
+    assert!(shown.contains("vstp server 127.0.0.1:7000 --plaintext --auto"));
+}
+
+#[test]
+fn the_json_of_a_server_of_both_names_its_url() {
+    let mut running = Running::start(command(&[
+        "server",
+        "127.0.0.1:0",
+        "--plaintext",
+        "--auto",
+        "--json",
+    ]));
+    let line: serde_json::Value = serde_json::from_str(&running.line()).unwrap();
+    assert_eq!(line["event"], json!("listening"));
+    assert!(
+        line["url"]
+            .as_str()
+            .unwrap()
+            .starts_with("vstp+auto://127.0.0.1:")
+    );
+}
