@@ -505,6 +505,7 @@ impl From<Failure> for VstpError {
             }
             Failure::Cancelled => Self::Cancelled,
             Failure::Local => Self::ConnectionClosed(ClosedBy::Local),
+            Failure::BadAck => Self::Protocol(Violation::BadAck),
             Failure::Replaced => Self::ConnectionClosed(ClosedBy::Reset),
             Failure::TooLarge { len } => Self::Datagram(SendError::TooLarge { len }),
         }
@@ -616,6 +617,14 @@ mod tests {
             let source = error.source().map(ToString::to_string);
             assert_eq!(source.as_deref(), Some("the cause"));
         }
+    }
+
+    #[test]
+    fn a_session_that_a_bad_acknowledgement_ended_says_so() {
+        let error = VstpError::from(Failure::BadAck);
+        assert!(matches!(error, VstpError::Protocol(Violation::BadAck)));
+        assert_eq!(Violation::BadAck.code(), ErrorCode::Protocol);
+        assert!(error.to_string().contains("never sent"), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::client::VstpClient;
 use crate::error::VstpError;
+use crate::net::Meter;
 use crate::net::addr::{Address, ToAddress};
 use crate::net::tcp::{TcpConfig, VstpTcpClient};
 use crate::net::tls::{TlsClientConfig, dev};
@@ -108,6 +109,23 @@ impl Connector {
     #[must_use]
     pub const fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The meter that the settings give.
+    pub(super) const fn meter(&self) -> Option<&Meter> {
+        self.config.meter.as_ref()
+    }
+
+    /// Has its connections count there.
+    pub(super) fn count_at(&mut self, meter: Meter) {
+        self.config.meter = Some(meter);
+    }
+
+    /// Has its connections count at a meter of their own, below the one that the settings give.
+    pub(super) fn own_meter(&mut self) -> Meter {
+        let meter = self.meter().map_or_else(Meter::new, Meter::child);
+        self.count_at(meter.clone());
+        meter
     }
 
     pub(super) const fn call_timeout(&self) -> Duration {

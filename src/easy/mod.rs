@@ -32,6 +32,7 @@ mod link;
 mod message;
 mod pool;
 mod reconnect;
+mod request;
 mod server;
 mod shared;
 
@@ -42,5 +43,6 @@ pub use connector::Connector;
 pub use handle::ServerHandle;
 pub use pool::{Pool, PoolConfig, PoolStats, PooledClient};
 pub use reconnect::{ConnectionState, ReconnectConfig, ReconnectingClient};
+pub use request::Request;
 pub use server::VstpServer;
 pub use shared::SharedClient;

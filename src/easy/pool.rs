@@ -13,8 +13,9 @@ use super::call::{CallOptions, ask, is_lost, may_retry, read};
 use super::client::VstpClient;
 use super::connector::Connector;
 use crate::error::{TimeoutKind, VstpError};
+use crate::metrics::Family;
 use crate::net::clock;
-use crate::net::{CallError, Sent};
+use crate::net::{CallError, Meter, Sent};
 use crate::proto::auto::Via;
 use crate::wire::Frame;
 use serde::Serialize;
@@ -58,8 +59,9 @@ impl PoolConfig {
     }
 
     /// How long a connection may be idle and still be used again. Default: 15 s. It must be below the
-    /// idle timeout of this side, and should be below the server's (60 s by default) and that of
-    /// firewalls on the way, which forget quiet connections without a word.
+    /// idle timeout of this side, and should be below the server's (60 s by default), which a server does not
+    /// announce, and that of firewalls on the way, which forget quiet connections without a word. A server
+    /// that ends it sooner costs no call: that is seen before it is used again.
     #[must_use]
     pub fn max_idle_age(mut self, age: Duration) -> Self {
         self.max_idle_age = age;
@@ -89,6 +91,8 @@ pub struct PoolStats {
 
 /// Connections to one server, used one call at a time; clones are the same pool.
 ///
+/// Over TCP, with TLS or without: over UDP one socket serves any number of servers, and needs no pool.
+///
 /// # Example
 /// ```
 /// use vstp::easy::{Connector, Pool, VstpServer};
@@ -113,10 +117,24 @@ pub struct Pool {
 struct Shared {
     connector: Connector,
     config: PoolConfig,
+    meter: Meter,
     /// Protects the list and the numbers; no connection is made, looked at or closed under it.
     state: Mutex<State>,
     /// A connection came back, or there is room for another.
     free: Condvar,
+}
+
+/// Why a connection is not kept. In the order of the family's labels.
+#[derive(Debug, Clone, Copy)]
+enum Discard {
+    /// It was idle for too long.
+    Age,
+    /// It was found dead when it was to be used again.
+    Dead,
+    /// It was closed with all that were idle.
+    Cleared,
+    /// It came back broken, or with something open on it.
+    Unclean,
 }
 
 #[derive(Debug, Default)]
@@ -170,11 +188,13 @@ impl Pool {
         Ok(Self::build(connector, config))
     }
 
-    fn build(connector: Connector, config: PoolConfig) -> Self {
+    fn build(mut connector: Connector, config: PoolConfig) -> Self {
+        let meter = connector.own_meter();
         Self {
             shared: Arc::new(Shared {
                 connector,
                 config,
+                meter,
                 state: Mutex::default(),
                 free: Condvar::new(),
             }),
@@ -246,8 +266,14 @@ impl Pool {
     /// Closes what is idle. Connections in use go back as before.
     pub fn close_idle(&self) {
         let idle = std::mem::take(&mut self.shared.lock().idle);
-        drop(idle);
-        self.shared.free.notify_all();
+        self.shared.clear(idle);
+    }
+
+    /// What counts for it and its connections, also in the meter that its connector's
+    /// [settings](crate::net::tcp::TcpConfig::meter) give.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.shared.meter
     }
 
     /// What it has and did so far.
@@ -292,8 +318,8 @@ impl Shared {
             state.stats.retried += 1;
             std::mem::take(&mut state.idle)
         };
-        drop(idle);
-        self.free.notify_all();
+        self.meter.add(Family::CallRetries, 0);
+        self.clear(idle);
         // What is known of the first attempt still holds where the second sends nothing.
         let keep = |again: CallError| match failed.sent {
             Sent::No => again,
@@ -309,15 +335,18 @@ impl Shared {
         loop {
             let mut expired = Vec::new();
             let found = self.find(until, &mut expired);
+            self.discard(Discard::Age, expired.len());
             // Closing may take a moment, so it is not done under the lock.
             drop(expired);
             let mut client = found?;
             if let Some(idle) = &mut client.client {
                 if idle.is_quiet() {
                     self.lock().stats.reused += 1;
+                    self.meter.add(Family::PoolReuses, 0);
                     return Ok(client);
                 }
                 self.lock().stats.dead += 1;
+                self.discard(Discard::Dead, 1);
                 client.client = None;
                 continue;
             }
@@ -334,6 +363,19 @@ impl Shared {
             client.is_reused = false;
             self.lock().stats.connected += 1;
             return Ok(client);
+        }
+    }
+
+    /// Closes what was idle.
+    fn clear(&self, idle: VecDeque<Idle>) {
+        self.discard(Discard::Cleared, idle.len());
+        drop(idle);
+        self.free.notify_all();
+    }
+
+    fn discard(&self, why: Discard, count: usize) {
+        for _ in 0..count {
+            self.meter.add(Family::PoolDiscards, why as usize);
         }
     }
 
@@ -414,7 +456,29 @@ impl Drop for PooledClient {
         };
         drop(state);
         self.shared.free.notify_one();
+        if closed.is_some() {
+            self.shared.discard(Discard::Unclean, 1);
+        }
         // Outside of the lock, since it writes a goodbye.
         drop(closed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tcp::TcpConfig;
+    use crate::serve::ServerConfig;
+
+    #[test]
+    fn e13_by_default_a_pool_gives_connections_up_before_anybody_else_does() {
+        let (pool, server) = (PoolConfig::default(), ServerConfig::default().tcp);
+        for side in [server, TcpConfig::default()] {
+            let idle = side.idle_timeout.expect("there is one by default");
+            let ping = side.keepalive_interval.expect("so is this");
+            // With room for a path that is slow, and for one PING that is lost.
+            assert!(pool.max_idle_age * 2 <= idle, "{idle:?}");
+            assert!(ping * 2 < idle, "{ping:?} {idle:?}");
+        }
     }
 }

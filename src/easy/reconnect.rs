@@ -15,8 +15,9 @@ use super::backoff::Backoff;
 use super::call::{CallOptions, ask, is_lost, may_retry, read};
 use super::connector::Connector;
 use crate::error::{ClosedBy, TimeoutKind, VstpError};
+use crate::metrics::Family;
 use crate::net::tcp::SharedTcpClient;
-use crate::net::{CallError, Sent};
+use crate::net::{CallError, Meter, Sent};
 use crate::net::{clock, random};
 use crate::wire::Frame;
 use serde::Serialize;
@@ -129,6 +130,9 @@ impl fmt::Debug for ReconnectConfig {
 
 /// A client for many threads that keeps itself connected; clones are the same client.
 ///
+/// Over TCP, with TLS or without: over UDP a new session is one [`connect`](crate::VstpUdpClient::connect) on the
+/// socket that is there.
+///
 /// A call waits for a connection, within its timeout. When the connection is lost, each call on it ends
 /// with what became of its request; only those [marked](CallOptions::idempotent) idempotent are made
 /// again, and those of which nothing was sent.
@@ -167,6 +171,7 @@ struct Owner {
 struct Inner {
     connector: Connector,
     config: ReconnectConfig,
+    meter: Meter,
     /// Protects the connection and the state; nothing is called or waited for under it but its signal.
     state: Mutex<State>,
     changed: Condvar,
@@ -194,14 +199,16 @@ impl ReconnectingClient {
     ///
     /// # Errors
     /// As there, and `Config`: the first backoff is zero or over the longest.
-    pub fn with(connector: Connector, config: ReconnectConfig) -> Result<Self, VstpError> {
+    pub fn with(mut connector: Connector, config: ReconnectConfig) -> Result<Self, VstpError> {
         if config.first.is_zero() || config.first > config.longest {
             let reason = "the first time must be over zero and not over the longest";
             return Err(VstpError::config("backoff", reason));
         }
+        let meter = connector.own_meter();
         let inner = Arc::new(Inner {
             connector,
             config,
+            meter,
             state: Mutex::new(State {
                 current: ConnectionState::Connecting,
                 client: None,
@@ -292,6 +299,13 @@ impl ReconnectingClient {
         self.owner.inner.lock().current.clone()
     }
 
+    /// What counts for it and its connections, also in the meter that its connector's
+    /// [settings](crate::net::tcp::TcpConfig::meter) give.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.owner.inner.meter
+    }
+
     /// Connections made so far; those after the first are reconnects.
     #[must_use]
     pub fn connected_count(&self) -> u64 {
@@ -326,11 +340,15 @@ impl Inner {
         let mut retries = 0;
         // What became of the attempt that got farthest.
         let mut sent = Sent::No;
+        let mut is_again = false;
         loop {
             let client = match self.client(until) {
                 Ok(client) => client,
                 Err(error) => return Err(CallError::new(sent, error)),
             };
+            if is_again {
+                self.meter.add(Family::CallRetries, 0);
+            }
             let failed = match client.call_until(request, until) {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
@@ -347,6 +365,7 @@ impl Inner {
             if !again || retries > MAX_RETRIES {
                 return Err(CallError::new(sent, failed.error));
             }
+            is_again = true;
         }
     }
 
@@ -406,6 +425,9 @@ impl Inner {
     fn keep(&self, client: SharedTcpClient) -> VstpError {
         {
             let mut state = self.lock();
+            if state.connected > 0 {
+                self.meter.add(Family::Reconnects, 0);
+            }
             state.connected += 1;
             state.client = Some(client.clone());
         }

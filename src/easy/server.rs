@@ -2,6 +2,7 @@
 
 use super::handle::ServerHandle;
 use super::message;
+use super::request::Request;
 use crate::error::{HandlerError, VstpError};
 use crate::net::addr::{Address, ToAddress};
 use crate::net::tls::TlsServerConfig;
@@ -188,17 +189,7 @@ impl VstpServer {
         R: Serialize,
         E: Into<HandlerError>,
     {
-        match self.server {
-            Server::Tcp(server) => {
-                server.run(move |_: &Session, frame: Frame| answer(&handler, &frame))
-            }
-            Server::Udp(server) => {
-                server.run(move |_: &UdpPeer, frame: Frame| answer(&handler, &frame))
-            }
-            Server::Dual(server) => {
-                server.run(move |_: &DualPeer<'_>, frame: Frame| answer(&handler, &frame))
-            }
-        }
+        self.spawn(handler)?.wait()
     }
 
     /// Serves in the background.
@@ -214,31 +205,97 @@ impl VstpServer {
         R: Serialize,
         E: Into<HandlerError>,
     {
+        self.spawn_requests(move |_: &Request<'_>, message: T| handler(message))
+    }
+
+    /// [`serve`](Self::serve) with a handler that also sees where the message came from: the client's identity
+    /// and address, the transport, the headers.
+    ///
+    /// # Blocking
+    /// As there.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn serve_requests<T, R, E>(
+        self,
+        handler: impl Fn(&Request<'_>, T) -> Result<R, E> + Send + Sync + 'static,
+    ) -> Result<(), VstpError>
+    where
+        T: DeserializeOwned,
+        R: Serialize,
+        E: Into<HandlerError>,
+    {
+        self.spawn_requests(handler)?.wait()
+    }
+
+    /// [`serve_requests`](Self::serve_requests) in the background.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Example
+    /// ```
+    /// use vstp::easy::{Request, VstpClient, VstpServer};
+    /// use vstp::net::identity::{Identity, SharedToken};
+    /// use vstp::net::tcp::TcpConfig;
+    /// use vstp::net::tls::dev;
+    /// use vstp::serve::ServerConfig;
+    ///
+    /// # let certs = dev::generate()?;
+    /// let config = ServerConfig::default().authenticator(SharedToken::new("ann", "a long random string")?);
+    /// let server = VstpServer::bind_tcp_with("127.0.0.1:0", certs.server()?, config)?;
+    /// let addr = server.local_addr();
+    /// let handle = server.spawn_requests(|request: &Request<'_>, greeting: String| {
+    ///     let name = request.identity().map(Identity::name).ok_or("nobody")?;
+    ///     Ok::<_, String>(format!("{greeting}, {name}, by {}", request.transport()))
+    /// })?;
+    ///
+    /// let config = TcpConfig::default().auth_token(Some("a long random string".into()));
+    /// let mut client = VstpClient::connect_tcp_with(addr, &certs.client()?, config)?;
+    /// let answer: String = client.call(&"hello")?;
+    /// assert_eq!(answer, "hello, ann, by TCP");
+    /// # client.close()?;
+    /// # handle.shutdown(std::time::Duration::from_secs(1));
+    /// # Ok::<(), vstp::VstpError>(())
+    /// ```
+    pub fn spawn_requests<T, R, E>(
+        self,
+        handler: impl Fn(&Request<'_>, T) -> Result<R, E> + Send + Sync + 'static,
+    ) -> Result<ServerHandle, VstpError>
+    where
+        T: DeserializeOwned,
+        R: Serialize,
+        E: Into<HandlerError>,
+    {
+        let answer = move |peer: DualPeer<'_>, frame: &Frame| answer(&handler, peer, frame);
         Ok(match self.server {
             Server::Tcp(server) => server
-                .spawn(move |_: &Session, frame: Frame| answer(&handler, &frame))?
+                .spawn(move |session: &Session, frame: Frame| {
+                    answer(DualPeer::by_tcp(session), &frame)
+                })?
                 .into(),
             Server::Udp(server) => server
-                .spawn(move |_: &UdpPeer, frame: Frame| answer(&handler, &frame))?
+                .spawn(move |peer: &UdpPeer, frame: Frame| answer(DualPeer::by_udp(peer), &frame))?
                 .into(),
             Server::Dual(server) => server
-                .spawn(move |_: &DualPeer<'_>, frame: Frame| answer(&handler, &frame))?
+                .spawn(move |peer: &DualPeer<'_>, frame: Frame| answer(*peer, &frame))?
                 .into(),
         })
     }
 }
 
 fn answer<T, R, E>(
-    handler: impl Fn(T) -> Result<R, E>,
-    request: &Frame,
+    handler: impl Fn(&Request<'_>, T) -> Result<R, E>,
+    peer: DualPeer<'_>,
+    frame: &Frame,
 ) -> Result<Frame, HandlerError>
 where
     T: DeserializeOwned,
     R: Serialize,
     E: Into<HandlerError>,
 {
-    let message = message::decode(request).map_err(|e| failed(ErrorCode::BadRequest, &e))?;
-    let answer = handler(message).map_err(Into::into)?;
+    let message = message::decode(frame).map_err(|e| failed(ErrorCode::BadRequest, &e))?;
+    let answer = handler(&Request::new(peer, frame), message).map_err(Into::into)?;
     message::encode(&answer).map_err(|error| failed(ErrorCode::Handler, &error))
 }
 

@@ -85,6 +85,8 @@ families! {
     SessionsClosed = Counter "vstp_sessions_closed_total" "Sessions over datagrams that have ended." [];
     SessionsRefused = Counter "vstp_sessions_refused_total"
         "Clients over datagrams that were judged and got no session." [];
+    SessionsMoved = Counter "vstp_sessions_moved_total"
+        "Sealed sessions whose client was found at another address." [];
     SessionsActive = Gauge "vstp_sessions_active" "Sessions over datagrams." [];
     ConnectionsOpened = Counter "vstp_connections_opened_total"
         "Connections that the system handed over: accepted ones, or those that a client made." [];
@@ -112,9 +114,20 @@ families! {
             "timeout_idle", "timeout_send", "peer_error", "without_bye", "truncated", "reset"])];
     Queued = Gauge "vstp_queue_messages" "Messages that wait in a queue." [("queue", &["receive", "send"])];
     Backpressure = Counter "vstp_backpressure_total" "Messages refused because the send queue was full." [];
+    ExtensionFailures = Counter "vstp_extension_failures_total"
+        "Messages on which an extension failed or panicked." [DIRECTION];
     Handlers = Histogram "vstp_handler_seconds" "Calls of the handler, also those that ended in a panic." [];
     HandlerPanics = Counter "vstp_handler_panics_total" "Handlers that panicked." [];
     HandlersSlow = Gauge "vstp_handlers_slow" "Handlers that have been running for longer than the limit." [];
+    CallRetries = Counter "vstp_call_retries_total"
+        "Calls that a client made again because their connection was lost." [];
+    Reconnects = Counter "vstp_reconnects_total"
+        "Connections that a reconnecting client made after its first." [];
+    PoolReuses = Counter "vstp_pool_reuses_total" "Times that a pool handed out a connection again." [];
+    PoolDiscards = Counter "vstp_pool_discards_total" "Connections that a pool did not keep for the next call."
+        [("reason", &["age", "dead", "cleared", "unclean"])];
+    BackendEjections = Counter "vstp_backend_ejections_total" "Times that a balancer left a backend alone." [];
+    BackendReturns = Counter "vstp_backend_returns_total" "Times that a backend came back after that." [];
 }
 
 /// Places of a histogram: its buckets, and the sum in nanoseconds.

@@ -92,6 +92,16 @@ impl Meter {
         Self { inner: Some(child) }
     }
 
+    /// Whether both read the same numbers.
+    #[cfg(all(feature = "tls", feature = "json"))]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (&self.inner, &other.inner) {
+            (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
     /// Whether anything is counted.
     #[must_use]
     pub const fn is_on(&self) -> bool {

@@ -18,6 +18,7 @@ pub(crate) mod random;
 pub(crate) mod socket;
 pub(crate) mod stream;
 pub mod tcp;
+mod threads;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(not(feature = "tls"))]

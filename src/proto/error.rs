@@ -55,6 +55,9 @@ pub enum Violation {
     /// A compressed payload that cannot be inflated.
     #[error("compressed payload: {0}")]
     Compression(#[from] InflateError),
+    /// An ACK of a message or fragment that was never sent, in a session of sealed datagrams.
+    #[error("an acknowledgement of what was never sent")]
+    BadAck,
     /// The peer sent more of something cheap than its budget.
     #[error("too many {0}")]
     Overrun(Overrun),
@@ -127,6 +130,7 @@ impl Violation {
             | Self::Unexpected { .. }
             | Self::ControlPayload { .. }
             | Self::Compression(_)
+            | Self::BadAck
             | Self::ReservedHeader { .. }
             | Self::FlagNotAllowed { .. } => ErrorCode::Protocol,
         }

@@ -28,6 +28,7 @@ pub struct ServerConfig {
     pub(crate) max_per_address: usize,
     pub(crate) max_handshakes: usize,
     pub(crate) new_per_address: Option<(u32, Duration)>,
+    pub(crate) rate_limit_per_address: Option<RateLimit>,
     pub(crate) max_receive_memory: usize,
     pub(crate) concurrency: usize,
     pub(crate) max_handler_threads: usize,
@@ -47,6 +48,7 @@ impl Default for ServerConfig {
             max_per_address: 64,
             max_handshakes: 128,
             new_per_address: None,
+            rate_limit_per_address: None,
             max_receive_memory: 512 * 1024 * 1024,
             concurrency: 1,
             max_handler_threads: 256,
@@ -245,6 +247,27 @@ impl ServerConfig {
         self
     }
 
+    /// How much all connections of one address may send together, whichever of them sends it; an IPv6 /64
+    /// counts as one. Default: no limit. It may be there beside [`rate_limit`](Self::rate_limit): a connection
+    /// waits for both. What an address has sent counts on its next connection as well, as long as it is among
+    /// the 65,536 that sent last.
+    ///
+    /// Clients behind one NAT have one address, so it is to be much wider than that of one connection.
+    ///
+    /// # Example
+    /// ```
+    /// use vstp::proto::rate::RateLimit;
+    /// use vstp::serve::ServerConfig;
+    /// let limit = RateLimit::default().frames(1000, 2000);
+    /// let config = ServerConfig::default().rate_limit_per_address(Some(limit));
+    /// assert!(config.validate().is_ok());
+    /// ```
+    #[must_use]
+    pub fn rate_limit_per_address(mut self, limit: Option<RateLimit>) -> Self {
+        self.rate_limit_per_address = limit;
+        self
+    }
+
     /// Checks what a setter cannot. `bind` calls it.
     ///
     /// # Errors
@@ -270,8 +293,13 @@ impl ServerConfig {
         if let Some(authentication) = &self.authentication {
             authentication.validate()?;
         }
-        if let Some(Err(reason)) = self.tcp.rate_limit.map(|limit| limit.check()) {
-            return Err(VstpError::config("rate_limit", reason));
+        for (setting, limit) in [
+            ("rate_limit", self.tcp.rate_limit),
+            ("rate_limit_per_address", self.rate_limit_per_address),
+        ] {
+            if let Some(Err(reason)) = limit.map(|limit| limit.check()) {
+                return Err(VstpError::config(setting, reason));
+            }
         }
         self.tcp.validate()
     }

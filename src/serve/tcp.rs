@@ -32,6 +32,7 @@ use crate::net::tcp::VstpTcpConnection;
 use crate::net::tcp::establish;
 use crate::net::tcp::keeper::Keeper;
 use crate::net::tcp::memory::MemoryBudget;
+use crate::net::tcp::pace::AddressRates;
 use crate::net::tcp::shared::Permit as Kept;
 use crate::net::tls::{TlsServerConfig, TlsSession};
 use crate::wire::Frame;
@@ -140,6 +141,8 @@ impl VstpTcpServer {
         config.tcp.sealed_datagrams = config.sealed_sessions.is_some();
         let meter = config.tcp.meter.as_ref();
         let meter = meter.map_or_else(Meter::new, Meter::child);
+        let address_rates = config.rate_limit_per_address.map(AddressRates::new);
+        config.tcp.address_rates = address_rates.map(Arc::new);
         config.tcp.memory = Some(Arc::new(MemoryBudget::new(config.max_receive_memory)));
         let local_addr = acceptor.local_addr().map_err(VstpError::Io)?;
         let acceptor = Arc::new(acceptor);

@@ -8,6 +8,7 @@ use vstp::ext::{
     CompressionConfig, Direction, ExtensionContext, ExtensionHandler, ExtensionRegistry, Outcome,
     TransportKind,
 };
+use vstp::net::Meter;
 use vstp::net::udp::UdpConfig;
 use vstp::proto::ErrorCode;
 use vstp::serve::{ServerConfig, UdpPeer, UdpServerHandle};
@@ -165,6 +166,7 @@ fn e10_an_extension_that_fails_or_panics_answers_err_and_harms_nobody() {
             }
         }
         assert_eq!(server.stats().handler_panics, 1);
+        assert_eq!(failures(server.meter()), [2, 0]);
         // Without an id ERR ends the session, as it does after a handler's error.
         client.send(&Frame::new(FrameType::Custom(0x51))).unwrap();
         assert!(matches!(client.recv(), Err(VstpError::ServerError(_))));
@@ -205,7 +207,18 @@ fn e10_over_udp_an_extension_that_fails_or_panics_answers_err_and_harms_nobody()
         }
     }
     assert_eq!(server.stats().extension_failures, 4);
+    assert_eq!(failures(server.meter()), [4, 0]);
     assert_eq!(server.handler_panics(), 2);
+}
+
+/// Those of messages that were received, and that were to be sent.
+fn failures(meter: &Meter) -> [u64; 2] {
+    let numbers = meter.snapshot();
+    ["received", "sent"].map(|way| {
+        let labels = [("direction", way)];
+        let count = numbers.value("vstp_extension_failures_total", &labels);
+        count.unwrap()
+    })
 }
 
 /// Turns payloads over, both ways, and says how often.
@@ -363,6 +376,7 @@ fn failures_of_a_client_are_its_own_and_the_connection_goes_on() {
         "what failed is not delivered"
     );
     assert_eq!(client.stats().extension_failures, 1);
+    assert_eq!(failures(client.meter()), [1, 2]);
 }
 
 #[test]

@@ -85,6 +85,46 @@ fn e06_the_21st_ping_at_once_ends_its_connection_alone() {
     ask(&mut other);
 }
 
+#[test]
+fn e07_answers_to_nothing_provoke_nothing_and_too_many_of_them_end_their_connection_alone() {
+    let server = echo(Kind::Plain, ServerConfig::default());
+    let mut other = connect(Kind::Plain, &server);
+    let refusal = Frame::new(FrameType::Err).with_header("code", "handler");
+    let overruns = || {
+        let reason = [("reason", "overrun")];
+        let numbers = server.meter().snapshot();
+        numbers.value("vstp_connection_errors_total", &reason)
+    };
+    for unasked in [
+        Frame::new(FrameType::Pong).with_payload("?"),
+        Frame::new(FrameType::Ack).with_header("msg-id", "7"),
+        refusal.with_header("correlation-id", "7"),
+    ] {
+        let before = overruns();
+        let bytes = encode_frame(&unasked).unwrap();
+        let echoed = Frame::data("still there");
+        let asks = encode_frame(&echoed).unwrap();
+        let mut stream = TcpStream::connect(server.local_addr()).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.write_all(&asks).unwrap();
+        assert_eq!(frames(&mut stream, 1), std::slice::from_ref(&echoed));
+        stream.write_all(&bytes.repeat(20)).unwrap();
+        stream.write_all(&asks).unwrap();
+        let answers = frames(&mut stream, 1);
+        assert_eq!(
+            answers,
+            [echoed],
+            "{unasked:?}: 20 are fine, and not answered"
+        );
+        // So many that a loaded machine's pauses do not bring back as many.
+        let _ = stream.write_all(&bytes.repeat(200));
+        // The ERR `calm` may be lost with what the server has not read any more.
+        let _ = stream.read_to_end(&mut Vec::new());
+        until(|| overruns() > before, "it is ended for this");
+        ask(&mut other);
+    }
+}
+
 /// Reads frames until one is DATA, at most so many.
 fn frames(stream: &mut TcpStream, most: usize) -> Vec<Frame> {
     let mut buffer = vstp::wire::Buffer::new();

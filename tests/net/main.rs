@@ -17,6 +17,7 @@ mod metrics;
 mod openssl;
 mod rates;
 mod relay;
+mod requests;
 mod resilient;
 mod shutdown;
 mod stream_faults;

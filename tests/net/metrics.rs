@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use vstp::metrics::{Exposition, Snapshot};
+use vstp::metrics::{Exposition, Family, Snapshot};
 use vstp::net::Meter;
 use vstp::net::tcp::TcpConfig;
 use vstp::net::udp::UdpConfig;
@@ -602,6 +602,41 @@ fn the_text_keeps_the_grammar_line_by_line() {
     assert!(text.contains(r#"{instance_name="the \"server\"","#));
 }
 
+/// The values of each label, in their order.
+fn label_values(family: Family) -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut all: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (name, value) in (0..family.width()).flat_map(|place| family.labels(place)) {
+        match all.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, values)) if values.contains(&value) => {}
+            Some((_, values)) => values.push(value),
+            None => all.push((name, vec![value])),
+        }
+    }
+    all
+}
+
+#[test]
+fn the_page_of_metrics_has_each_with_its_type_and_labels() {
+    let row = |family: &Family| {
+        let kind = format!("{:?}", family.kind()).to_lowercase();
+        let labels = label_values(*family)
+            .into_iter()
+            .map(|(name, values)| format!("`{name}`: {}", values.join(", ")));
+        let labels = labels.collect::<Vec<_>>().join("; ");
+        let cells = [
+            &format!("`{}`", family.name()),
+            &kind,
+            &labels,
+            family.help(),
+        ];
+        format!("| {} |", cells.join(" | ")).replace("|  |", "| |")
+    };
+    let expected: Vec<String> = Family::ALL.iter().map(row).collect();
+    let page = include_str!("../../docs/metrics.md");
+    let rows: Vec<&str> = page.lines().filter(|l| l.starts_with("| `")).collect();
+    assert_eq!(rows, expected, "\n{}", expected.join("\n"));
+}
+
 #[test]
 fn promtool_finds_nothing_to_say_about_the_text() {
     let (_, _, text) = exposition();
@@ -612,7 +647,7 @@ fn promtool_finds_nothing_to_say_about_the_text() {
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut child) = started else {
-        eprintln!("skipped: `promtool` of Prometheus is not installed");
+        eprintln!("skipped: `promtool` of Prometheus is not installed; scripts/setup-ci does it");
         return;
     };
     child

@@ -2,6 +2,9 @@
 
 use crate::limits::until;
 use crate::util::{BOTH, Kind, LONG, config, connect, echo, try_connect};
+use socket2::{Domain, Socket, Type};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 use vstp::net::clock;
 use vstp::net::udp::UdpConfig;
@@ -9,7 +12,7 @@ use vstp::proto::ErrorCode;
 use vstp::proto::datagram::DropReason;
 use vstp::proto::rate::RateLimit;
 use vstp::serve::{ServerConfig, UdpPeer, UdpServerHandle};
-use vstp::{Frame, VstpError, VstpUdpClient, VstpUdpServer};
+use vstp::{Frame, VstpError, VstpUdpClient, VstpUdpServer, encode_frame};
 
 const LOCAL: &str = "127.0.0.1:0";
 
@@ -97,6 +100,91 @@ fn e12_a_connection_that_waits_for_its_rate_is_neither_idle_nor_stuck() {
     assert_eq!((report.stuck, report.cut_off), (0, 0));
 }
 
+#[test]
+fn e12_connections_of_one_address_share_its_rate() {
+    for kind in BOTH {
+        let limit = RateLimit::default().frames(50, 20);
+        let settings = ServerConfig::default().rate_limit_per_address(Some(limit));
+        let server = echo(kind, settings);
+        let began = clock::now();
+        let mut clients: Vec<_> = (0..4).map(|_| connect(kind, &server)).collect();
+        for client in &mut clients {
+            for n in 0..15 {
+                client.feed(&Frame::data(format!("{n}"))).unwrap();
+            }
+            client.flush().unwrap();
+        }
+        for client in &mut clients {
+            for n in 0..15 {
+                assert_eq!(client.recv().unwrap(), Some(Frame::data(format!("{n}"))));
+            }
+        }
+        // 20 at once and one more of each connection, which waits after it; the others at 50 a second.
+        let took = clock::now() - began;
+        let least = Duration::from_millis(1000 * (4 * 15 - 20 - 4) / 50);
+        assert!(took >= least, "{kind:?} {took:?}");
+        server.shutdown(LONG);
+    }
+}
+
+#[test]
+fn e12_what_an_address_owes_waits_for_its_next_connection_and_for_nobody_elsewhere() {
+    // Nothing comes back while this runs.
+    let limit = RateLimit::default().bytes(1, 300);
+    let settings = ServerConfig::default().rate_limit_per_address(Some(limit));
+    let server = echo(Kind::Plain, settings);
+    let frame = Frame::data(vec![7; 100]);
+    for pauses in [0, 0, 1] {
+        let mut client = connect(Kind::Plain, &server);
+        client.send(&frame).unwrap();
+        assert_eq!(client.recv().unwrap().as_ref(), Some(&frame));
+        assert_eq!(server.stats().rate_pauses, pauses);
+    }
+    let mut late = connect(Kind::Plain, &server);
+    late.send(&frame).unwrap();
+    let waits = late.recv_timeout(Duration::from_millis(200));
+    assert!(matches!(waits, Err(VstpError::Timeout(_))), "{waits:?}");
+
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let elsewhere = SocketAddr::from(([127, 0, 0, 2], 0));
+    // Not every system has more than one such address.
+    if socket.bind(&elsewhere.into()).is_ok() {
+        socket.connect(&server.local_addr().into()).unwrap();
+        let mut stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        let bytes = encode_frame(&frame).unwrap();
+        for _ in 0..2 {
+            stream.write_all(&bytes).unwrap();
+            let mut answer = vec![0; bytes.len()];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(answer, bytes);
+        }
+        assert_eq!(server.stats().rate_pauses, 1);
+    }
+    // What has arrived is served when the server goes.
+    server.shutdown(LONG);
+    assert_eq!(late.recv().unwrap(), Some(frame));
+}
+
+#[test]
+fn e12_connections_of_one_address_within_its_rate_never_wait() {
+    for kind in BOTH {
+        let limit = RateLimit::default().frames(1, 100).bytes(1, 200 * 1024);
+        let settings = ServerConfig::default().rate_limit_per_address(Some(limit));
+        let server = echo(kind, settings);
+        for _ in 0..10 {
+            let mut client = connect(kind, &server);
+            for _ in 0..9 {
+                client.send(&Frame::data(vec![7; 1000])).unwrap();
+                client.recv().unwrap().unwrap();
+            }
+            client.close().unwrap();
+        }
+        assert_eq!(server.stats().rate_pauses, 0);
+        server.shutdown(LONG);
+    }
+}
+
 fn udp_echo(limit: Option<RateLimit>) -> UdpServerHandle {
     let config = UdpConfig::default().rate_limit(limit);
     let server = VstpUdpServer::bind_with_config(LOCAL, config).unwrap();
@@ -172,6 +260,8 @@ fn e12_a_request_over_the_rate_is_answered_by_rate_limited() {
 fn senseless_limits_are_refused() {
     let nothing = RateLimit::default();
     let tcp = ServerConfig::default().rate_limit(Some(nothing));
+    assert!(matches!(tcp.validate(), Err(VstpError::Config(_))));
+    let tcp = ServerConfig::default().rate_limit_per_address(Some(nothing));
     assert!(matches!(tcp.validate(), Err(VstpError::Config(_))));
     let udp = UdpConfig::default().rate_limit(Some(nothing));
     assert!(matches!(udp.validate(), Err(VstpError::Config(_))));

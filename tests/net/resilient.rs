@@ -15,6 +15,7 @@ use vstp::easy::{
     ReconnectConfig, ReconnectingClient, ServerHandle, SharedClient, VstpServer,
 };
 use vstp::error::TimeoutKind;
+use vstp::net::Meter;
 use vstp::net::tcp::TcpConfig;
 use vstp::net::{CallError, Sent};
 use vstp::serve::ServerConfig;
@@ -155,7 +156,59 @@ fn sixteen_threads_share_a_client_and_the_fast_do_not_wait_for_the_slow() {
     assert_eq!(handle.shutdown(LONG).stuck, 0);
 }
 
+fn number(meter: &Meter, name: &str) -> u64 {
+    meter.snapshot().value(name, &[]).unwrap()
+}
+
 // The pool.
+
+/// Connections that a pool did not keep: for their age, dead, cleared, not clean.
+fn discards(meter: &Meter) -> [u64; 4] {
+    let numbers = meter.snapshot();
+    ["age", "dead", "cleared", "unclean"].map(|reason| {
+        let labels = [("reason", reason)];
+        let count = numbers.value("vstp_pool_discards_total", &labels);
+        count.unwrap()
+    })
+}
+
+#[test]
+fn d26_a_pool_counts_what_it_uses_again_and_what_it_does_not_keep() {
+    let (server, addr) = named("a", "127.0.0.1:0");
+    let given = Meter::new();
+    let connector = Connector::plain(addr, config().meter(given.clone())).unwrap();
+    let pool = Pool::new(connector.clone());
+    let opened = || number(pool.meter(), "vstp_connections_opened_total");
+    let reused = || number(pool.meter(), "vstp_pool_reuses_total");
+    drop([pool.get().unwrap(), pool.get().unwrap()]);
+    assert_eq!(pool.call::<String>(&1).unwrap(), "a 1");
+    assert_eq!((opened(), reused()), (2, 1));
+    // What may still come would reach the next user.
+    pool.get().unwrap().send(&2).unwrap();
+    assert_eq!((opened(), reused()), (2, 2));
+    assert_eq!(discards(pool.meter()), [0, 0, 0, 1]);
+    pool.close_idle();
+    assert_eq!(discards(pool.meter()), [0, 0, 1, 1]);
+    assert_eq!(pool.call::<String>(&3).unwrap(), "a 3");
+    server.shutdown(LONG);
+    let (_server, _) = named("b", &addr.to_string());
+    assert_eq!(pool.call::<String>(&4).unwrap(), "b 4");
+    assert_eq!((opened(), reused()), (4, 2));
+    assert_eq!(discards(pool.meter()), [0, 1, 1, 1]);
+
+    let young = PoolConfig::default().max_idle_age(Duration::from_nanos(1));
+    let other = Pool::with(connector, young).unwrap();
+    (0..3).for_each(|n| drop(other.call::<String>(&n).unwrap()));
+    assert_eq!(discards(other.meter()), [2, 0, 0, 0]);
+    // What the settings give has both, and what their connections counted.
+    assert_eq!(discards(&given), [2, 1, 1, 1]);
+    let numbers = given.snapshot();
+    let sent = [("direction", "sent"), ("type", "data")];
+    assert_eq!(numbers.value("vstp_frames_total", &sent), Some(7));
+    drop((pool, other));
+    assert_eq!(number(&given, "vstp_connections_opened_total"), 4 + 3);
+    assert_eq!(number(&given, "vstp_connections_active"), 0);
+}
 
 #[test]
 fn a_pool_uses_its_connections_again_and_has_no_more_than_allowed() {
@@ -257,6 +310,25 @@ fn an_idle_connection_that_died_costs_no_call() {
 }
 
 #[test]
+fn e13_a_server_that_is_more_impatient_than_the_pool_costs_no_call() {
+    let tcp = TcpConfig::default().idle_timeout(Some(Duration::from_secs(1)));
+    let settings = ServerConfig::default().tcp(tcp);
+    let server = VstpServer::bind_tcp_plain("127.0.0.1:0", settings).unwrap();
+    let addr = server.local_addr();
+    let server = server.spawn(|n: u64| Ok::<_, String>(n)).unwrap();
+    let pool = Pool::new(plain(addr));
+    for n in 1..3 {
+        // Not idempotent, and yet none fails.
+        assert_eq!(pool.call::<u64>(&n).unwrap(), n);
+        let active = || server.tcp().unwrap().stats().connections_active;
+        until(|| active() == 0, "the server has ended it");
+        assert_eq!(pool.stats().idle, 1, "which the pool has not looked at yet");
+    }
+    let stats = pool.stats();
+    assert_eq!((stats.connected, stats.dead, stats.retried), (2, 1, 0));
+}
+
+#[test]
 fn a_reused_connection_that_dies_under_a_call_is_replaced_once_where_that_is_safe() {
     for (options, is_safe) in [(IDEMPOTENT, true), (CallOptions::new(), false)] {
         let (raw, connector) = Raw::new();
@@ -284,6 +356,8 @@ fn a_reused_connection_that_dies_under_a_call_is_replaced_once_where_that_is_saf
             }
         });
         assert_eq!(pool.stats().retried, u64::from(is_safe));
+        let retried = number(pool.meter(), "vstp_call_retries_total");
+        assert_eq!(retried, u64::from(is_safe));
     }
 }
 
@@ -380,6 +454,8 @@ fn a_client_comes_back_when_its_server_does_and_tells_of_it() {
             || server.tcp().unwrap().stats().frames_in == 2,
             "the idempotent request came again",
         );
+        assert_eq!(number(client.meter(), "vstp_reconnects_total"), 1);
+        assert_eq!(number(client.meter(), "vstp_call_retries_total"), 1);
         go.send(()).unwrap();
         assert_eq!(comes_back.join().unwrap(), 0);
         assert_eq!(client.connected_count(), 2);
@@ -569,7 +645,69 @@ fn a_server_that_is_killed_and_restarted_under_load_costs_the_calls_on_it() {
         assert!(stats.iter().all(|backend| backend.outstanding == 0));
         let total: u64 = stats.iter().map(|backend| backend.answered).sum();
         assert_eq!(total, right.into_inner() as u64);
+        let number = |name| number(balancer.meter(), name);
+        assert_eq!(number("vstp_backend_ejections_total"), stats[1].ejected);
+        assert_eq!(number("vstp_backend_returns_total"), stats[1].ejected);
     }
+}
+
+#[test]
+fn d26_a_balancer_counts_retries_and_backends_that_go_and_return() {
+    let (raw, connector) = Raw::new();
+    let given = Meter::new();
+    let (_server, addr) = named("good", "127.0.0.1:0");
+    let good = Connector::plain(addr, config().meter(given.clone())).unwrap();
+    let config = BalancerConfig::default()
+        .policy(Policy::RoundRobin)
+        .backoff(Duration::from_millis(1), Duration::from_millis(50))
+        .check_interval(LONG)
+        .probe_timeout(LONG);
+    let balancer = Balancer::with([connector, good], config).unwrap();
+    let number = |name| number(balancer.meter(), name);
+    let counted = || {
+        [
+            number("vstp_call_retries_total"),
+            number("vstp_backend_ejections_total"),
+            number("vstp_backend_returns_total"),
+        ]
+    };
+    // A backend that answers PING, takes a request, and is gone.
+    let first = pong(raw.accept().stream);
+    all_up(&balancer);
+    assert_eq!(counted(), [0, 0, 0]);
+    thread::scope(|scope| {
+        let goes = scope.spawn(|| {
+            let mut first = RawConnection {
+                stream: first,
+                buffer: Buffer::new(),
+            };
+            first.next().unwrap();
+        });
+        let answer = balancer.call_with::<String>(&1, IDEMPOTENT).unwrap();
+        assert_eq!(answer, "good 1", "made again on the other");
+        goes.join().unwrap();
+    });
+    assert_eq!(counted(), [1, 1, 0]);
+    let _second = pong(raw.accept().stream);
+    all_up(&balancer);
+    assert_eq!(counted(), [1, 1, 1]);
+    // Two connections to the one, one to the other, and all of it where the settings say.
+    assert_eq!(number("vstp_connections_opened_total"), 3);
+    let numbers = given.snapshot();
+    assert_eq!(numbers.value("vstp_connections_opened_total", &[]), Some(3));
+    assert_eq!(numbers.value("vstp_backend_returns_total", &[]), Some(1));
+}
+
+#[test]
+fn a_backend_with_another_meter_counts_there() {
+    let (_server, addr) = named("a", "127.0.0.1:0");
+    let meters = [Meter::new(), Meter::new()];
+    let backend = |meter: &Meter| Connector::plain(addr, config().meter(meter.clone())).unwrap();
+    let balancer = Balancer::new(meters.iter().map(backend)).unwrap();
+    all_up(&balancer);
+    let opened = |meter: &Meter| number(meter, "vstp_connections_opened_total");
+    assert_eq!(meters.each_ref().map(opened), [1, 1]);
+    assert_eq!(opened(balancer.meter()), 1, "the first one's");
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn du02_sealed_through_losses_and_a_wire_tap_sees_nothing() {
 }
 
 #[test]
-fn an_address_that_changes_keeps_its_session() {
+fn du12_an_address_that_changes_keeps_its_session() {
     let servers = Servers::new();
     let server = servers.udp();
     let tls = servers.connect();
@@ -197,6 +197,8 @@ fn an_address_that_changes_keeps_its_session() {
             .unwrap();
         assert_eq!(server.recv().unwrap().0.payload, large);
         assert_eq!(server.stats().protocol.sessions_moved, 1);
+        let moved = server.meter().snapshot();
+        assert_eq!(moved.value("vstp_sessions_moved_total", &[]), Some(1));
         client.send_with_ack(Frame::data("after"), to).unwrap();
         let (frame, second) = server.recv().unwrap();
         assert_eq!(frame.payload, b"after");

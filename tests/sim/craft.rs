@@ -10,6 +10,7 @@ pub(crate) const PING: u8 = 0x04;
 pub(crate) const BYE: u8 = 0x06;
 pub(crate) const ACK: u8 = 0x07;
 pub(crate) const REQ_ACK: u8 = 0x01;
+pub(crate) const CRC: u8 = 0x02;
 pub(crate) const FRAG: u8 = 0x10;
 
 pub(crate) type Entry<'a> = (&'a str, &'a [u8]);

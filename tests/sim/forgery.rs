@@ -144,23 +144,36 @@ fn du10_an_acknowledgement_from_elsewhere_or_of_garbage_is_none() {
 
 #[test]
 fn du11_an_acknowledgement_of_nothing_is_counted_and_ignored() {
-    let mut world = World::pair(1, &Rules::delay(10));
-    world.network.record = true;
-    world.promise(CLIENT, SERVER, 100);
-    world.settle(MINUTE);
-    let id: u64 = message_id(&world.network.sent).parse().expect("a number");
-    let before = world.endpoint(CLIENT).stats().dropped_total();
-    for other in [id, id + 1, id.wrapping_sub(1), 0, u64::MAX] {
-        let other = other.to_string();
-        let bytes = craft::frame(craft::ACK, 0, &[("msg-id", other.as_bytes())], b"");
-        assert_eq!(world.probe(SERVER, CLIENT, bytes), vec![]);
+    // In plaintext, and so even with the number of the session, which whoever is on the way can read.
+    for mut world in [
+        World::pair(1, &Rules::delay(10)),
+        World::session(1, &Rules::delay(10)),
+    ] {
+        world.network.record = true;
+        world.promise(CLIENT, SERVER, 100);
+        world.settle(MINUTE);
+        let id: u64 = message_id(&world.network.sent).parse().expect("a number");
+        let sent = world.network.sent.iter();
+        let mut frames = sent.flat_map(|(_, datagram)| craft::frames(&datagram.bytes));
+        let sid = frames.find_map(|frame| frame.header("sid").map(<[u8]>::to_vec));
+        let has_session = world.host(CLIENT).session(SERVER).is_some();
+        assert_eq!(sid.is_some(), has_session);
+        let before = world.endpoint(CLIENT).stats().dropped_total();
+        for other in [id, id + 1, id.wrapping_sub(1), 0, u64::MAX] {
+            let other = other.to_string();
+            let mut headers: Vec<Entry<'_>> = vec![("msg-id", other.as_bytes())];
+            headers.extend(sid.as_deref().map(|sid| ("sid", sid)));
+            let bytes = craft::frame(craft::ACK, 0, &headers, b"");
+            assert_eq!(world.probe(SERVER, CLIENT, bytes), vec![]);
+        }
+        let dropped = world.endpoint(CLIENT).stats().dropped_total() - before;
+        assert!(dropped >= 4, "only {dropped} were counted");
+        assert_eq!(world.host(CLIENT).session(SERVER).is_some(), has_session);
+        world.promise(CLIENT, SERVER, 100);
+        world.settle(MINUTE);
+        world.model.assert_all_delivered();
+        world.assert_quiet();
     }
-    let dropped = world.endpoint(CLIENT).stats().dropped_total() - before;
-    assert!(dropped >= 4, "only {dropped} were counted");
-    world.promise(CLIENT, SERVER, 100);
-    world.settle(MINUTE);
-    world.model.assert_all_delivered();
-    world.assert_quiet();
 }
 
 #[test]

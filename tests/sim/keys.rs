@@ -8,7 +8,9 @@ use rustls::quic;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use vstp::Frame;
 use vstp::proto::datagram::{Direction, PacketKey, SealedKeys, TAG_LEN};
+use vstp::wire::{self, Decoded, Limits, Trailer};
 
 /// What was sealed with one key.
 pub(crate) type Used = Arc<Mutex<HashSet<u64>>>;
@@ -79,6 +81,46 @@ pub(crate) struct Pair {
     pub(crate) server: SealedKeys,
     /// What the client has sealed, and what the server has.
     pub(crate) used: [Used; 2],
+    /// The server's once more.
+    pub(crate) hand: Hand,
+}
+
+/// One end's keys, for a test that reads and speaks in its place.
+#[derive(Debug)]
+pub(crate) struct Hand {
+    keys: SealedKeys,
+}
+
+impl Hand {
+    /// A sealed datagram with this number.
+    pub(crate) fn seal(&self, number: u64, plain: &[u8]) -> Vec<u8> {
+        let Direction { id, key } = &self.keys.send;
+        let header = [b"VS\x01", &id[..], &number.to_be_bytes()].concat();
+        let mut payload = plain.to_vec();
+        let tag = key.seal(number, &header, &mut payload);
+        let tag = tag.expect("the AEAD takes every length");
+        [&header[..], &payload, &tag].concat()
+    }
+
+    /// The frames of a datagram that was sealed for this end.
+    pub(crate) fn open(&self, datagram: &[u8]) -> Vec<Frame> {
+        let (header, sealed) = datagram.split_at(19);
+        let number = u64::from_be_bytes(header[11..].try_into().expect("8 bytes"));
+        let mut payload = sealed.to_vec();
+        let key = &self.keys.receive.key;
+        assert!(key.open(number, header, &mut payload), "it is authentic");
+        let mut plain = &payload[..payload.len() - TAG_LEN];
+        let mut frames = Vec::new();
+        while !plain.is_empty() {
+            let decoded = wire::decode(plain, Trailer::WhenFlagged, &Limits::default());
+            let Ok(Decoded::Frame(frame, used)) = decoded else {
+                panic!("{decoded:?}");
+            };
+            frames.push(frame.to_owned());
+            plain = &plain[used..];
+        }
+        frames
+    }
 }
 
 pub(crate) fn pair(rng: &mut Rng, session: u128) -> Pair {
@@ -91,6 +133,9 @@ pub(crate) fn pair(rng: &mut Rng, session: u128) -> Pair {
     Pair {
         client: end(&up, &down),
         server: end(&down, &up),
+        hand: Hand {
+            keys: end(&down, &up),
+        },
         used: [up.used, down.used],
     }
 }

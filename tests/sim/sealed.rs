@@ -2,16 +2,17 @@
 //! changes. What plain sessions endure from strangers, these endure from whoever is on the path.
 
 use crate::craft;
+use crate::keys::Hand;
 use crate::network::{Datagram, Fate, Rules};
 use crate::plan::seeds;
 use crate::world::{CLIENT, SERVER, STRANGER, World, addr, client_config, server_config};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use vstp::Frame;
 use vstp::proto::ErrorCode;
 use vstp::proto::datagram::{DropReason, Event, Failure, SEALED_OVERHEAD, SendError};
 use vstp::proto::rate::RateLimit;
+use vstp::{Frame, FrameType};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Magic, version, id, number.
@@ -338,6 +339,188 @@ fn the_end_of_the_tls_session_is_the_end() {
     assert_eq!(refused, Err(SendError::NotSealed), "and not in plaintext");
     world.network.record = false;
     world.assert_quiet();
+}
+
+/// A client with a sealed session whose server is the test's own hand from now on, and a message that the
+/// client has sent to it and that is not acknowledged.
+fn against_a_hand(seed: u64, len: usize) -> (World, Hand, Vec<Frame>) {
+    let mut world = World::changed(seed, |config| config.sealed_only = true);
+    world.network.both(CLIENT, SERVER, &Rules::delay(10));
+    let (_, hand) = world.connect_by_hand(CLIENT, SERVER);
+    world.run_for(Duration::from_secs(1));
+    world.network.both(CLIENT, SERVER, &Rules::dead());
+    world.network.record = true;
+    world.promise(CLIENT, SERVER, len);
+    world.run_for(Duration::from_millis(10));
+    let sent = between(&world, CLIENT, SERVER);
+    let frames = sent.iter().flat_map(|datagram| hand.open(datagram));
+    let frames: Vec<_> = frames.filter(|frame| frame.typ.is_message()).collect();
+    assert!(!frames.is_empty(), "it was sent");
+    (world, hand, frames)
+}
+
+fn ack(flags: u8, key: &str, id: u64, payload: &[u8]) -> Vec<u8> {
+    // With a checksum, which a frame in a sealed datagram need not have.
+    craft::frame(
+        craft::ACK,
+        flags | craft::CRC,
+        &[(key, id.to_string().as_bytes())],
+        payload,
+    )
+}
+
+#[test]
+fn du11_an_authentic_acknowledgement_of_what_was_never_sent_ends_a_sealed_session() {
+    type Forge = Box<dyn Fn(&[Frame]) -> Vec<u8>>;
+    let msg_id = |frames: &[Frame]| craft::number(&frames[0], "msg-id").expect("it has one");
+    let frag_id = |frames: &[Frame]| craft::number(&frames[0], "frag-id").expect("it has one");
+    let cases: [(usize, &str, Forge); 9] = [
+        (
+            100,
+            "the next message",
+            Box::new(move |f| ack(0, "msg-id", msg_id(f) + 1, b"")),
+        ),
+        (
+            100,
+            "the one before all",
+            Box::new(move |f| ack(0, "msg-id", msg_id(f) - 1, b"")),
+        ),
+        (100, "none", Box::new(|_| ack(0, "msg-id", 0, b""))),
+        (
+            100,
+            "the last number",
+            Box::new(|_| ack(0, "msg-id", u64::MAX, b"")),
+        ),
+        (
+            100,
+            "a set",
+            Box::new(|_| ack(craft::FRAG, "frag-id", 7, &[0, 1])),
+        ),
+        (
+            200_000,
+            "the next set",
+            Box::new(move |f| ack(craft::FRAG, "frag-id", frag_id(f) + 1, &[0, 1])),
+        ),
+        (
+            200_000,
+            "a fragment that waits",
+            Box::new(move |f| {
+                let sent = f.len() as u64;
+                ack(
+                    craft::FRAG,
+                    "frag-id",
+                    frag_id(f),
+                    &craft::ranges(&[(sent, 1)]),
+                )
+            }),
+        ),
+        (
+            200_000,
+            "all fragments",
+            Box::new(move |f| {
+                let total = craft::number(&f[0], "frag-total").expect("it has one");
+                ack(
+                    craft::FRAG,
+                    "frag-id",
+                    frag_id(f),
+                    &craft::ranges(&[(0, total)]),
+                )
+            }),
+        ),
+        (
+            200_000,
+            "nothing but the window",
+            Box::new(|_| ack(craft::FRAG, "frag-id", u64::MAX, b"")),
+        ),
+    ];
+    for (len, what, forge) in cases {
+        let (mut world, hand, frames) = against_a_hand(21, len);
+        let unexpected = drops(&mut world, CLIENT, DropReason::Unexpected);
+        let answers = world.probe(SERVER, CLIENT, hand.seal(1 << 20, &forge(&frames)));
+        let closed = world.host(CLIENT).closed(SERVER).map(|(_, by)| by);
+        assert_eq!(closed, Some(Failure::BadAck), "{what}");
+        assert_eq!(world.model.failed_count(), 1, "{what}");
+        assert_eq!(
+            drops(&mut world, CLIENT, DropReason::Unexpected),
+            unexpected + 1
+        );
+        // The peer is told, once, with less than what it sent for it, and not when it goes on.
+        let [answer] = &answers[..] else {
+            panic!("{what}: {answers:?}");
+        };
+        let [error] = &hand.open(&answer.bytes)[..] else {
+            panic!("{what}: one frame");
+        };
+        assert_eq!(
+            (error.typ, error.header_str("code")),
+            (FrameType::Err, Some("protocol"))
+        );
+        let again = hand.seal(1 << 21, &forge(&frames));
+        assert_eq!(world.probe(SERVER, CLIENT, again), vec![], "{what}");
+        world.network.record = false;
+        world.assert_quiet();
+    }
+}
+
+#[test]
+fn du11_the_peer_learns_that_its_acknowledgement_ended_the_session() {
+    let mut world = World::changed(22, |config| config.sealed_only = true);
+    world.network.both(CLIENT, SERVER, &Rules::delay(10));
+    let (_, hand) = world.connect_by_hand(CLIENT, SERVER);
+    world.run_for(Duration::from_secs(1));
+    world.inject(
+        SERVER,
+        CLIENT,
+        hand.seal(1 << 20, &ack(0, "msg-id", 0, b"")),
+    );
+    world.run_for(Duration::from_secs(1));
+    let ends = [(CLIENT, SERVER), (SERVER, CLIENT)].map(|(at, peer)| {
+        let closed = world.host(at).closed(peer);
+        closed.map(|(_, by)| by)
+    });
+    let refused = Failure::Refused(ErrorCode::Protocol);
+    assert_eq!(ends, [Some(Failure::BadAck), Some(refused)]);
+    world.assert_quiet();
+}
+
+/// The twin: whatever an honest peer may come to send, late and often, and whatever a stranger may.
+#[test]
+fn du11_late_and_repeated_acknowledgements_and_forged_ones_end_nothing() {
+    let (mut world, hand, frames) = against_a_hand(23, 100);
+    let id = craft::number(&frames[0], "msg-id").expect("it has one");
+    // Not sealed, or sealed by nobody who has the keys.
+    world.probe(SERVER, CLIENT, ack(0, "msg-id", id + 1, b""));
+    let mut forged = hand.seal(1 << 20, &ack(0, "msg-id", id + 1, b""));
+    *forged.last_mut().expect("it has a tag") ^= 1;
+    world.probe(SERVER, CLIENT, forged);
+    // It arrived, and each copy of its acknowledgement as well.
+    for datagram in between(&world, CLIENT, SERVER) {
+        world.probe(CLIENT, SERVER, datagram);
+    }
+    for number in 0..100 {
+        let bytes = hand.seal((1 << 21) + number, &ack(0, "msg-id", id, b""));
+        world.probe(SERVER, CLIENT, bytes);
+    }
+    assert_eq!(world.model.pending_count(), 0, "acknowledged by the first");
+    // One that is no acknowledgement at all is dropped as ever.
+    let nonsense = craft::frame(craft::ACK, craft::CRC, &[("msg-id", b"x")], b"");
+    world.probe(SERVER, CLIENT, hand.seal(1 << 22, &nonsense));
+    // A set of which only a part was sent: that part may be acknowledged, again and again.
+    world.promise(CLIENT, SERVER, 200_000);
+    world.run_for(Duration::from_millis(10));
+    let sent = between(&world, CLIENT, SERVER);
+    let frames = sent.iter().flat_map(|datagram| hand.open(datagram));
+    let fragment = { frames }.find(craft::is_fragment).expect("it was sent");
+    let set = craft::number(&fragment, "frag-id").expect("it has one");
+    for number in 0..100 {
+        let bytes = hand.seal(
+            (1 << 23) + number,
+            &ack(craft::FRAG, "frag-id", set, &[0, 1]),
+        );
+        world.probe(SERVER, CLIENT, bytes);
+    }
+    assert!(world.host(CLIENT).closed(SERVER).is_none());
+    assert!(world.host(CLIENT).session(SERVER).is_some());
 }
 
 #[test]

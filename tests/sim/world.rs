@@ -5,7 +5,7 @@
 //! model, and a run that stops making progress fails instead of hanging.
 
 use crate::craft;
-use crate::keys::{self, Used};
+use crate::keys::{self, Hand, Used};
 use crate::model::Model;
 use crate::network::{Datagram, Network, Rules};
 use crate::rng::Rng;
@@ -207,6 +207,15 @@ impl World {
 
     /// Gives both ends keys and lets `from` open a sealed session; what each of them seals.
     pub(crate) fn connect_sealed(&mut self, from: SocketAddr, to: SocketAddr) -> [Used; 2] {
+        self.connect_by_hand(from, to).0
+    }
+
+    /// The same, and the server's keys.
+    pub(crate) fn connect_by_hand(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+    ) -> ([Used; 2], Hand) {
         let session = u128::from(self.rng.next());
         let pair = keys::pair(&mut self.rng, session);
         assert!(
@@ -217,7 +226,7 @@ impl World {
         let begun = self.endpoint(from).connect_sealed(now, to, pair.client);
         begun.expect("nothing is connected to there");
         self.drain(from);
-        pair.used
+        (pair.used, pair.hand)
     }
 
     /// A server and a client with a sealed session, and nothing else allowed.

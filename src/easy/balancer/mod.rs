@@ -9,9 +9,10 @@ mod health;
 use super::call::{CallOptions, ask, is_lost, may_retry, read};
 use super::connector::Connector;
 use crate::error::{TimeoutKind, VstpError};
+use crate::metrics::Family;
 use crate::net::addr::Address;
 use crate::net::tcp::SharedTcpClient;
-use crate::net::{CallError, Sent};
+use crate::net::{CallError, Meter, Sent};
 use crate::net::{clock, random};
 use crate::proto::ErrorCode;
 use crate::wire::Frame;
@@ -137,6 +138,8 @@ pub struct BackendStats {
 
 /// A client for several servers that do the same, for many threads; clones are the same client.
 ///
+/// Over TCP, with TLS or without; not over UDP.
+///
 /// When a backend is lost, the calls that were being made on it end with what became of their requests,
 /// and no others; those [marked](CallOptions::idempotent) idempotent are made again on another backend,
 /// and those of which nothing was sent.
@@ -179,6 +182,7 @@ struct Inner {
     connectors: Vec<Connector>,
     call_timeout: Duration,
     probe_timeout: Duration,
+    meter: Meter,
     /// Protects who is up and the connections; nothing is waited for under it but its signal.
     state: Mutex<State>,
     changed: Condvar,
@@ -219,10 +223,19 @@ impl Balancer {
         config: BalancerConfig,
     ) -> Result<Self, VstpError> {
         config.validate()?;
-        let backends: Vec<_> = backends.into_iter().collect();
+        let mut backends: Vec<_> = backends.into_iter().collect();
         let Some(call_timeout) = backends.iter().map(Connector::call_timeout).max() else {
             return Err(VstpError::config("backends", "at least one is needed"));
         };
+        let above = backends.iter().find_map(Connector::meter).cloned();
+        let meter = above.as_ref().map_or_else(Meter::new, Meter::child);
+        for backend in &mut backends {
+            // One with another meter counts there alone: numbers are added up in one other place at most.
+            let other = |given: &Meter| above.as_ref().is_some_and(|above| !above.is_same(given));
+            if !backend.meter().is_some_and(other) {
+                backend.count_at(meter.clone());
+            }
+        }
         let probing = |connector: Connector| connector.within(config.probe_timeout);
         let count = backends.len();
         let health = HealthConfig {
@@ -236,6 +249,7 @@ impl Balancer {
             connectors: backends.into_iter().map(probing).collect(),
             call_timeout,
             probe_timeout: config.probe_timeout,
+            meter,
             state: Mutex::new(State {
                 health: Health::new(count, health, random::u64(), clock::now()),
                 backends: vec![Backend::default(); count],
@@ -287,6 +301,14 @@ impl Balancer {
         let inner = &self.owner.inner;
         let until = options.until(inner.call_timeout);
         read(&inner.call(&ask(request)?, until, options.idempotent)?)
+    }
+
+    /// What counts for it and its connections, also in the meter that a backend's
+    /// [settings](crate::net::tcp::TcpConfig::meter) give: the first one that is given. A backend with
+    /// another meter counts its connections there alone.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.owner.inner.meter
     }
 
     /// What is known of the backends, in their order.
@@ -349,6 +371,9 @@ impl Inner {
                 let no_backend = VstpError::Timeout(TimeoutKind::Connect);
                 return Err(last.unwrap_or_else(|| CallError::not_sent(no_backend)));
             };
+            if last.is_some() {
+                self.meter.add(Family::CallRetries, 0);
+            }
             let result = client.call_until(request, until);
             self.judge(index, &client, &result);
             let failed = match result {
@@ -442,6 +467,7 @@ impl Inner {
         }
         drop(state);
         if ejected.is_some() {
+            self.meter.add(Family::BackendEjections, 0);
             // The thread has a probe to wait for.
             self.changed.notify_all();
         }
@@ -474,8 +500,16 @@ impl Inner {
             let was_up = state.health.is_up(index);
             state.health.done(task, client.is_some(), clock::now());
             match (was_up, state.health.is_up(index)) {
-                (false, true) => state.backends[index].client = client,
-                (true, false) => ejected = state.eject(index),
+                (false, true) => {
+                    state.backends[index].client = client;
+                    if state.backends[index].ejected > 0 {
+                        self.meter.add(Family::BackendReturns, 0);
+                    }
+                }
+                (true, false) => {
+                    ejected = state.eject(index);
+                    self.meter.add(Family::BackendEjections, 0);
+                }
                 _ => {}
             }
             drop(state);

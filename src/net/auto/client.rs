@@ -11,6 +11,7 @@ use crate::error::{ClosedBy, TimeoutKind, VstpError};
 use crate::net::addr::ToAddress;
 use crate::net::meter::Meter;
 use crate::net::tcp::{ConnectionStats, VstpTcpClient};
+use crate::net::threads::Threads;
 #[cfg(feature = "tls")]
 use crate::net::tls::{PeerInfo, TlsClientConfig};
 use crate::net::udp::{UdpStats, VstpUdpClient};
@@ -18,8 +19,7 @@ use crate::net::{clock, random};
 use crate::proto::auto::{AutoSwitch, Transport, Via};
 use crate::wire::Frame;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A client over TCP and UDP at once. All calls take `&self`: share it between threads in an `Arc`.
@@ -57,7 +57,7 @@ pub struct VstpAutoClient {
     inner: Arc<Inner>,
     meter: Meter,
     /// Protects the list; taken out of it by whoever joins.
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Threads,
 }
 
 impl VstpAutoClient {
@@ -136,7 +136,7 @@ impl VstpAutoClient {
         let client = Self {
             inner: Arc::clone(&inner),
             meter,
-            threads: Mutex::default(),
+            threads: Threads::default(),
         };
         client.spawn("vstp-auto-tcp", move |inner| {
             threads::read_tcp(inner, connection);
@@ -161,16 +161,7 @@ impl VstpAutoClient {
         body: impl FnOnce(&Inner) + Send + 'static,
     ) -> Result<(), VstpError> {
         let inner = Arc::clone(&self.inner);
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .stack_size(256 * 1024)
-            .spawn(move || body(&inner))
-            .map_err(VstpError::Io)?;
-        self.threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(thread);
-        Ok(())
+        self.threads.start(name, move || body(&inner))
     }
 
     // Sending.
@@ -427,12 +418,7 @@ impl Drop for VstpAutoClient {
         let inner = &self.inner;
         self.stop(VstpUdpClient::close_now);
         inner.tcp.hang_up();
-        let threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            // All have been woken; one that ended by a panic has said so on stderr.
-            let _ = thread.join();
-        }
+        self.threads.join();
     }
 }
 

@@ -1,6 +1,7 @@
 //! The settings of a TCP connection, of either side.
 
 use super::memory::MemoryBudget;
+use super::pace::AddressRates;
 use crate::error::VstpError;
 use crate::ext::{CompressionConfig, ExtensionRegistry, Pipeline};
 use crate::net::event_log::EventLog;
@@ -62,6 +63,8 @@ pub struct TcpConfig {
     /// A server's: what recognises clients, and how much one may send.
     pub(crate) judge: Option<Arc<dyn Judge>>,
     pub(crate) rate_limit: Option<RateLimit>,
+    /// Server: what its connections share.
+    pub(crate) address_rates: Option<Arc<AddressRates>>,
 }
 
 impl Default for TcpConfig {
@@ -94,6 +97,7 @@ impl Default for TcpConfig {
             memory: None,
             judge: None,
             rate_limit: None,
+            address_rates: None,
         }
     }
 }

@@ -6,6 +6,7 @@
 use super::shared::Shared;
 use crate::error::VstpError;
 use crate::ext::{Direction, ExtensionContext, Inbound, Link, Outgoing, TransportKind};
+use crate::metrics::{Family, RECEIVED, SENT};
 use crate::net::call::CallError;
 use crate::proto::keys;
 use crate::proto::session::error_frame;
@@ -58,7 +59,11 @@ impl Shared {
             return Ok(Outgoing::Same(frame.flags));
         }
         let context = || self.context(Direction::Outbound);
-        self.pipeline.outbound(frame, &self.link(), context)
+        let outgoing = self.pipeline.outbound(frame, &self.link(), context);
+        if matches!(outgoing, Err(VstpError::Extension(_))) {
+            self.meter.add(Family::ExtensionFailures, SENT);
+        }
+        outgoing
     }
 
     fn link(&self) -> Link {
@@ -81,8 +86,12 @@ impl Shared {
 
     /// What becomes of a message that was received.
     pub(crate) fn incoming(&self, frame: Frame) -> Inbound {
-        self.pipeline
-            .inbound(frame, || self.context(Direction::Inbound))
+        let context = || self.context(Direction::Inbound);
+        let done = self.pipeline.inbound(frame, context);
+        if matches!(done, Inbound::Failed(_)) {
+            self.meter.add(Family::ExtensionFailures, RECEIVED);
+        }
+        done
     }
 
     /// Whether [`Self::incoming`] does anything.

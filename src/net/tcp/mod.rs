@@ -14,7 +14,7 @@ pub(crate) mod keeper;
 pub(crate) mod memory;
 mod messages;
 mod outbox;
-mod pace;
+pub(crate) mod pace;
 pub(crate) mod reader;
 mod received;
 mod sender;

@@ -119,7 +119,7 @@ impl Reader {
             frame_deadline: config.frame_deadline,
             tiny_reads: TinyReads::default(),
             memory: MemoryShare::new(config.memory.clone()),
-            pace: Pace::new(config.rate_limit),
+            pace: Pace::new(config.rate_limit, config.address_rates.clone()),
             last_len: None,
             sealed_len: 0,
             now,
@@ -298,7 +298,10 @@ impl Reader {
             match event {
                 Event::Deliver | Event::Consumed => {}
                 Event::Hello { auth_token } => return Ok(Some(Next::Hello(auth_token))),
-                Event::Established => self.publish_session(),
+                Event::Established => {
+                    self.publish_session();
+                    self.pace.begin(self.shared.peer_addr.ip());
+                }
                 Event::Acked { msg_id } => return Ok(Some(Next::Acked(msg_id))),
                 Event::Pong => {
                     return Ok(Some(Next::Pong));
@@ -333,7 +336,7 @@ impl Reader {
     fn charge(&mut self) {
         if self.pace.is_limited() {
             let len = self.decoder.head().map_or(0, |head| head.frame_len);
-            if self.pace.charge(len) {
+            if self.pace.charge(self.shared.peer_addr.ip(), len) {
                 self.shared.meter.add(Family::RatePauses, 0);
             }
         }

@@ -8,6 +8,7 @@ use super::core::Incoming;
 use super::driver::Driver;
 use crate::error::VstpError;
 use crate::ext::{self, Direction, ExtensionContext, Inbound, Link, Outgoing, TransportKind};
+use crate::metrics::{Family, SENT};
 use crate::net::clock;
 use crate::net::tcp::memory::MemoryShare;
 use crate::proto::datagram::DropReason;
@@ -34,9 +35,13 @@ impl Driver {
             return Ok(Outgoing::Same(frame.flags));
         }
         let (link, session) = self.link(to);
-        pipeline.outbound(frame, &link, || {
+        let outgoing = pipeline.outbound(frame, &link, || {
             context(Direction::Outbound, to).with_session(session)
-        })
+        });
+        if matches!(outgoing, Err(VstpError::Extension(_))) {
+            self.meter().add(Family::ExtensionFailures, SENT);
+        }
+        outgoing
     }
 
     fn link(&self, to: SocketAddr) -> (Link, Option<u128>) {

@@ -7,17 +7,17 @@ use super::reception::Reception;
 use crate::error::VstpError;
 use crate::net::clock;
 use crate::net::meter::Source;
+use crate::net::threads::Threads;
 use crate::proto::datagram::AnswerLimit;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 /// Owns the threads of a socket: dropping it closes the socket and joins them.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) driver: Arc<Driver>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Threads,
 }
 
 impl Running {
@@ -55,7 +55,7 @@ impl Running {
         driver.meter().attach(source);
         let running = Self {
             driver,
-            threads: Mutex::default(),
+            threads: Threads::default(),
         };
         running.spawn("vstp-udp-recv", Driver::receive_loop)?;
         running.spawn("vstp-udp-timer", Driver::timer_loop)?;
@@ -64,16 +64,7 @@ impl Running {
 
     fn spawn(&self, name: &str, body: fn(&Driver)) -> Result<(), VstpError> {
         let driver = Arc::clone(&self.driver);
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .stack_size(256 * 1024)
-            .spawn(move || body(&driver))
-            .map_err(VstpError::Io)?;
-        self.threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(thread);
-        Ok(())
+        self.threads.start(name, move || body(&driver))
     }
 
     /// Says goodbye in all sessions, waits for their ends until `until`, closes the socket and joins
@@ -89,12 +80,7 @@ impl Running {
         // Those that did not answer end by their own deadline.
         let _ = driver.wait_for(Some(until), all_ended);
         driver.close();
-        let threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            // A thread that ended by a panic has said so on stderr.
-            let _ = thread.join();
-        }
+        self.threads.join();
     }
 }
 

@@ -58,7 +58,9 @@ impl UdpStats {
             (Family::SessionsOpened, 0, protocol.sessions_opened),
             (Family::SessionsClosed, 0, protocol.sessions_closed),
             (Family::SessionsRefused, 0, protocol.sessions_refused),
+            (Family::SessionsMoved, 0, protocol.sessions_moved),
             (Family::SessionsActive, 0, protocol.sessions as u64),
+            (Family::ExtensionFailures, RECEIVED, self.extension_failures),
             (Family::Queued, RECEIVED, self.recv_queue_count as u64),
             (Family::Queued, SENT, self.send_queue_count as u64),
         ] {

@@ -126,6 +126,8 @@ pub enum Failure {
     Local,
     /// The peer opened another session from the same address: it has restarted.
     Replaced,
+    /// The peer acknowledged what was never sent, in a sealed session, so that it was the peer itself.
+    BadAck,
     /// The network takes no datagrams as long as those that it needs.
     TooLarge {
         /// Bytes of such a datagram.

@@ -22,18 +22,42 @@ pub struct RateTable {
 impl RateTable {
     /// Takes the tokens of a frame of so many bytes; whether it may come now.
     pub fn take(&mut self, now: Instant, network: Network, len: usize, limit: &RateLimit) -> bool {
+        self.bucket(network).take(now, len, limit)
+    }
+
+    /// Charges a frame of so many bytes that has been taken; when the next may be, if that is later.
+    pub fn charge(
+        &mut self,
+        now: Instant,
+        network: Network,
+        len: usize,
+        limit: &RateLimit,
+    ) -> Option<Instant> {
+        let bucket = self.bucket(network);
+        bucket.charge(now, len, limit);
+        bucket.ready_at(now, limit)
+    }
+
+    /// When the next frame may be taken, if that is later than `now`.
+    #[must_use]
+    pub fn ready_at(&self, now: Instant, network: Network, limit: &RateLimit) -> Option<Instant> {
+        let (_, bucket) = self.entries.get(&network)?;
+        bucket.ready_at(now, limit)
+    }
+
+    /// The bucket of this network, which is used now.
+    fn bucket(&mut self, network: Network) -> &mut Bucket {
+        if self.entries.len() >= MAX_NETWORKS && !self.entries.contains_key(&network) {
+            if let Some((_, oldest)) = self.order.pop_first() {
+                self.entries.remove(&oldest);
+            }
+        }
         self.uses += 1;
         let (used, bucket) = self.entries.entry(network).or_default();
         self.order.remove(used);
         *used = self.uses;
         self.order.insert(self.uses, network);
-        let may = bucket.take(now, len, limit);
-        if self.entries.len() > MAX_NETWORKS {
-            if let Some((_, oldest)) = self.order.pop_first() {
-                self.entries.remove(&oldest);
-            }
-        }
-        may
+        bucket
     }
 
     /// How many networks are remembered.
@@ -97,6 +121,21 @@ mod tests {
                 "its bucket is empty, and kept"
             );
         }
+    }
+
+    #[test]
+    fn e12_what_is_charged_for_a_network_delays_the_next_of_it_and_of_no_other() {
+        let (mut table, now) = (RateTable::default(), origin());
+        let [mine, other] = [Network::V6(1), Network::V6(2)];
+        assert_eq!(table.ready_at(now, mine, &LIMIT), None);
+        let waits: Vec<_> = (0..4)
+            .map(|_| table.charge(now, mine, 1, &LIMIT).map(|at| at - now))
+            .collect();
+        let seconds = |count| Some(std::time::Duration::from_secs(count));
+        assert_eq!(waits, [None, seconds(1), seconds(2), seconds(3)]);
+        assert!(table.ready_at(now, mine, &LIMIT).is_some());
+        assert_eq!(table.ready_at(now, other, &LIMIT), None);
+        assert_eq!(table.charge(now, other, 1, &LIMIT), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::super::session::Session;
 use super::super::udp::UdpPeer;
+use crate::net::identity::Identity;
 use crate::proto::auto::Transport;
 use std::net::SocketAddr;
 
@@ -28,13 +29,13 @@ enum By<'a> {
 }
 
 impl<'a> DualPeer<'a> {
-    pub(super) const fn by_tcp(session: &'a Session) -> Self {
+    pub(crate) const fn by_tcp(session: &'a Session) -> Self {
         Self {
             by: By::Tcp(session),
         }
     }
 
-    pub(super) const fn by_udp(peer: &'a UdpPeer) -> Self {
+    pub(crate) const fn by_udp(peer: &'a UdpPeer) -> Self {
         Self { by: By::Udp(peer) }
     }
 
@@ -53,6 +54,34 @@ impl<'a> DualPeer<'a> {
         match self.by {
             By::Tcp(session) => session.peer_addr(),
             By::Udp(peer) => peer.peer_addr(),
+        }
+    }
+
+    /// Who the client is, at a server with an [authenticator](crate::serve::ServerConfig::authenticator).
+    #[must_use]
+    pub fn identity(&self) -> Option<&'a Identity> {
+        match self.by {
+            By::Tcp(session) => session.identity(),
+            By::Udp(peer) => peer.identity(),
+        }
+    }
+
+    /// The number of the session; `None` for a datagram without one. That of a sealed session is the number of
+    /// its TLS session.
+    #[must_use]
+    pub const fn session_id(&self) -> Option<u128> {
+        match self.by {
+            By::Tcp(session) => Some(session.id()),
+            By::Udp(peer) => peer.session_id(),
+        }
+    }
+
+    /// Whether the message was encrypted on its way: by TLS, or in a session of sealed datagrams.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        match self.by {
+            By::Tcp(session) => session.tls().is_some(),
+            By::Udp(peer) => peer.is_sealed(),
         }
     }
 

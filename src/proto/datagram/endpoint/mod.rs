@@ -93,7 +93,10 @@ pub struct Endpoint {
     stats: EndpointStats,
     /// What happened, for an event log.
     trace: TraceLog,
+    /// The numbers of messages and sets: the first that this endpoint gave, and the next.
+    first_msg_id: u64,
     next_msg_id: u64,
+    first_frag_id: u64,
     next_frag_id: u64,
 }
 
@@ -140,7 +143,9 @@ impl Endpoint {
             events: VecDeque::new(),
             stats: EndpointStats::default(),
             trace,
+            first_msg_id: next_msg_id,
             next_msg_id,
+            first_frag_id: next_frag_id,
             next_frag_id,
         }
     }

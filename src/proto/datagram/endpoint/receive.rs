@@ -326,6 +326,9 @@ impl Endpoint {
     ) -> Result<(), DropReason> {
         let Input { frame, fields, .. } = input;
         let result = match frame.typ {
+            FrameType::Ack if input.sealed.is_some() => {
+                self.on_sealed_ack(now, index, *frame, fields)
+            }
             FrameType::Ack => {
                 let peer = self.peer_mut(index).ok_or(DropReason::Unexpected)?;
                 peer.on_ack(now, *frame, fields)

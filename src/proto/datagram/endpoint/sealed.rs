@@ -17,6 +17,7 @@ use super::super::fields::Fields;
 use super::super::parts::{Event, Failure, SendError};
 use super::super::peer::{Link, Path, Peer, Sealed};
 use super::super::proof::Proof;
+use super::super::reliable::Reliable;
 use super::super::seal::{self, SealId, SealedKeys, Sealing};
 use super::super::stats::DropReason;
 use super::Endpoint;
@@ -25,7 +26,7 @@ use super::receive::Input;
 use crate::proto::code::ErrorCode;
 use crate::proto::keys;
 use crate::proto::keys::Features;
-use crate::wire::{FrameRef, FrameType, Limits, decode_exact};
+use crate::wire::{Flags, FrameRef, FrameType, Limits, decode_exact};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -334,6 +335,55 @@ impl Endpoint {
             features,
         });
         Ok(())
+    }
+
+    /// An ACK that came sealed. One of what was never sent ends the session (spec 4.13): it is the peer that
+    /// is broken, or tries how fast it can make this side send. In a plain session anybody on the way could
+    /// end it so.
+    pub(super) fn on_sealed_ack(
+        &mut self,
+        now: Instant,
+        index: usize,
+        frame: FrameRef<'_>,
+        fields: &Fields<'_>,
+    ) -> Result<(), DropReason> {
+        if self.names_no_number(frame, fields) {
+            self.end_by_bad_ack(index);
+            return Err(DropReason::Unexpected);
+        }
+        let peer = self.peer_mut(index).ok_or(DropReason::Unexpected)?;
+        let result = peer.on_ack(now, frame, fields);
+        // What is still waited for and was refused, waits for its first sending, or some of it does.
+        let is_pending = |sends: &Reliable| match frame.flags.contains(Flags::FRAG) {
+            true => fields.frag_id.is_some_and(|id| sends.has_set(id)),
+            false => fields.msg_id.is_some_and(|id| sends.progress(id).is_some()),
+        };
+        if result == Err(DropReason::Unexpected) && peer.sends().is_some_and(is_pending) {
+            self.end_by_bad_ack(index);
+        }
+        result
+    }
+
+    /// Whether an ACK names a number that this endpoint has not given to anything.
+    fn names_no_number(&self, frame: FrameRef<'_>, fields: &Fields<'_>) -> bool {
+        let (given, id) = if frame.flags.contains(Flags::FRAG) {
+            (self.first_frag_id..self.next_frag_id, fields.frag_id)
+        } else {
+            (self.first_msg_id..self.next_msg_id, fields.msg_id)
+        };
+        id.is_some_and(|id| !given.contains(&id))
+    }
+
+    fn end_by_bad_ack(&mut self, index: usize) {
+        let Some(to) = self.peer(index).map(|peer| peer.addr) else {
+            return;
+        };
+        let mut refusal = Vec::new();
+        Control::new(FrameType::Err, Proof::Sealed).write(&mut refusal, |writer| {
+            writer.header(keys::CODE, ErrorCode::Protocol.as_str().as_bytes());
+        });
+        self.push_aside(index, to, refusal);
+        self.end_session(index, Failure::BadAck);
     }
 
     /// Begins goodbye when the keys of a session have done their work.
