@@ -374,7 +374,17 @@ fn du11_an_authentic_acknowledgement_of_what_was_never_sent_ends_a_sealed_sessio
     type Forge = Box<dyn Fn(&[Frame]) -> Vec<u8>>;
     let msg_id = |frames: &[Frame]| craft::number(&frames[0], "msg-id").expect("it has one");
     let frag_id = |frames: &[Frame]| craft::number(&frames[0], "frag-id").expect("it has one");
-    let cases: [(usize, &str, Forge); 9] = [
+    let cases: [(usize, &str, Forge); 11] = [
+        (
+            100,
+            "the message and the next",
+            Box::new(move |f| ack(0, "msg-id", msg_id(f), &craft::ranges(&[(0, 2)]))),
+        ),
+        (
+            100,
+            "one before all, and the message",
+            Box::new(move |f| ack(0, "msg-id", msg_id(f) - 1, &craft::ranges(&[(0, 2)]))),
+        ),
         (
             100,
             "the next message",

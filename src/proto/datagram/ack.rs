@@ -66,6 +66,16 @@ pub(super) fn decode(mut payload: &[u8], total: u64, out: &mut Vec<Range<u64>>) 
     Some(())
 }
 
+/// The highest index in the ranges, whether they keep the rules or not; 0 without any.
+#[must_use]
+pub(super) fn highest(mut payload: &[u8]) -> u64 {
+    let mut end = 0_u64;
+    while let (Some(gap), Some(len)) = (take(&mut payload), take(&mut payload)) {
+        end = end.saturating_add(gap).saturating_add(len);
+    }
+    end.saturating_sub(1)
+}
+
 fn take(payload: &mut &[u8]) -> Option<u64> {
     match varint::decode(payload) {
         Ok(Decoded::Value(value, used)) => {
@@ -127,6 +137,19 @@ mod tests {
             }
             assert_eq!(told, all, "{max_len}");
         }
+    }
+
+    #[test]
+    fn the_highest_index_is_that_of_the_last_range() {
+        for (ranges, last) in [(vec![], 0), (vec![0..1], 0), (vec![0..3, 5..9], 8)] {
+            let mut out = Vec::new();
+            encode(&set(&ranges), 1000, &mut out);
+            assert_eq!(highest(&out), last);
+        }
+        assert_eq!(
+            highest(&[[0xff; 9].as_slice(), &[1, 1]].concat()),
+            u64::MAX - 1
+        );
     }
 
     #[test]

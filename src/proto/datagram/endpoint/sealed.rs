@@ -11,6 +11,7 @@
 //! Both keys come from one TLS session, so HELLO itself proves who sent it. It does not prove where: until
 //! another datagram comes from the address, which shows that WELCOME arrived there, nothing else goes to it.
 
+use super::super::ack;
 use super::super::config::{HELLO_LEN, MAX_DATAGRAM_LEN};
 use super::super::emit::Control;
 use super::super::fields::Fields;
@@ -347,7 +348,7 @@ impl Endpoint {
         frame: FrameRef<'_>,
         fields: &Fields<'_>,
     ) -> Result<(), DropReason> {
-        if self.names_no_number(frame, fields) {
+        if self.names_no_number(index, frame, fields) {
             self.end_by_bad_ack(index);
             return Err(DropReason::Unexpected);
         }
@@ -365,13 +366,21 @@ impl Endpoint {
     }
 
     /// Whether an ACK names a number that this endpoint has not given to anything.
-    fn names_no_number(&self, frame: FrameRef<'_>, fields: &Fields<'_>) -> bool {
+    fn names_no_number(&self, index: usize, frame: FrameRef<'_>, fields: &Fields<'_>) -> bool {
         let (given, id) = if frame.flags.contains(Flags::FRAG) {
             (self.first_frag_id..self.next_frag_id, fields.frag_id)
         } else {
             (self.first_msg_id..self.next_msg_id, fields.msg_id)
         };
-        id.is_some_and(|id| !given.contains(&id))
+        let link = self.peer(index).and_then(|peer| peer.link.as_ref());
+        let several = match link {
+            Some(link) if link.ack_ranges && !frame.flags.contains(Flags::FRAG) => frame.payload,
+            _ => &[],
+        };
+        id.is_some_and(|id| {
+            let last = id.saturating_add(ack::highest(several));
+            !given.contains(&id) || !given.contains(&last)
+        })
     }
 
     fn end_by_bad_ack(&mut self, index: usize) {
