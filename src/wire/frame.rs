@@ -1,5 +1,6 @@
 //! The frame as a value, owned ([`Frame`]) and borrowed ([`FrameRef`]).
 
+use super::field::{FIXED_LEN, TRAILER_LEN};
 use super::headers::{Headers, HeadersRef};
 use std::fmt;
 
@@ -277,6 +278,12 @@ pub struct FrameRef<'a> {
 }
 
 impl<'a> FrameRef<'a> {
+    /// At least the bytes that it takes on the wire, without a look at whether it can be encoded.
+    #[inline]
+    pub(crate) const fn max_encoded_len(&self) -> usize {
+        FIXED_LEN + self.headers.section_len() + self.payload.len() + TRAILER_LEN
+    }
+
     /// The value of the first header with this key.
     #[must_use]
     pub fn header(&self, key: impl AsRef<[u8]>) -> Option<&'a [u8]> {

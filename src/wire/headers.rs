@@ -209,6 +209,12 @@ impl<'a> HeadersRef<'a> {
         }
     }
 
+    /// Bytes of the encoded section.
+    #[inline]
+    pub(super) const fn section_len(&self) -> usize {
+        self.section.len()
+    }
+
     /// The encoded section, or why there is none.
     #[inline]
     pub(super) fn section(&self, max_count: usize) -> Result<&'a [u8], EncodeError> {

@@ -146,7 +146,7 @@ impl VstpTcpConnection {
         })
     }
 
-    /// Adds a frame to a batch, which leaves when it has 64 KiB or is [`flush`](Self::flush)ed.
+    /// Adds a frame to a batch, which leaves before it would exceed 64 KiB, or when it is [`flush`](Self::flush)ed.
     ///
     /// # Blocking
     /// Only when the batch is full, as [`send`](Self::send).

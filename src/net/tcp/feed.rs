@@ -6,8 +6,9 @@ use crate::proto::tally::Tally;
 use crate::wire::{self, FrameRef};
 use std::sync::Arc;
 
-/// A batch leaves when it has this length (bytes): four TLS records.
-const BATCH_LEN: usize = 64 * 1024;
+/// The longest batch (bytes). With what TLS adds it still fits the largest segment that segmentation offload
+/// takes, 65,483 bytes on loopback; the rest of a longer one would travel through the system by itself.
+const BATCH_LEN: usize = 64 * 1024 - 256;
 /// Payloads from this length on are not copied into the batch (bytes).
 const DIRECT_LEN: usize = 32 * 1024;
 
@@ -27,7 +28,7 @@ impl Feed {
         }
     }
 
-    /// Adds a frame; writes the batch when it is full. After an error the frame is not in it.
+    /// Adds a frame; writes the batch first if the frame does not fit. After an error the frame is not in it.
     pub(crate) fn feed(&mut self, frame: FrameRef<'_>) -> Result<(), VstpError> {
         if !self.shared.changes(frame) {
             return self.add(frame);
@@ -41,23 +42,22 @@ impl Feed {
     fn add(&mut self, frame: FrameRef<'_>) -> Result<(), VstpError> {
         let outbox = &self.shared.outbox;
         let (trailer, limits) = (outbox.trailer(), outbox.limits());
-        let start = self.batch.len();
-        let (len, result) = if frame.payload.len() < DIRECT_LEN {
+        if frame.payload.len() < DIRECT_LEN {
+            if self.batch.len() + frame.max_encoded_len() > BATCH_LEN {
+                self.flush()?;
+            }
             let len = wire::encode(frame, trailer, &limits, &mut self.batch)?;
             self.frames.note(frame.typ, len);
-            if self.batch.len() < BATCH_LEN {
-                return Ok(());
-            }
-            (len, self.write(&[], &[]))
-        } else {
-            let head = wire::encode_head(frame, trailer, &limits, &mut self.batch)?;
-            let tail = head.trailer.as_ref().map_or(&[][..], |bytes| bytes);
-            self.frames.note(frame.typ, head.frame_len);
-            (head.frame_len, self.write(frame.payload, tail))
-        };
+            return Ok(());
+        }
+        let start = self.batch.len();
+        let head = wire::encode_head(frame, trailer, &limits, &mut self.batch)?;
+        let tail = head.trailer.as_ref().map_or(&[][..], |bytes| bytes);
+        self.frames.note(frame.typ, head.frame_len);
+        let result = self.write(frame.payload, tail);
         if result.is_err() && !self.batch.is_empty() {
             self.batch.truncate(start);
-            self.frames.take_back(frame.typ, len);
+            self.frames.take_back(frame.typ, head.frame_len);
         }
         result
     }
