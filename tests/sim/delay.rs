@@ -236,3 +236,57 @@ fn du8_a_peer_that_comes_back_is_heard_after_everything_was_given_up() {
         world.assert_quiet();
     }
 }
+
+/// A set that is on its way goes on, whatever waits for a place behind it: only what begins needs one.
+#[test]
+fn a_large_message_is_as_fast_beside_many_small_ones_that_wait_for_it() {
+    for max_segments in [1, 64] {
+        let mut times = [Duration::ZERO; 2];
+        for (beside, time) in times.iter_mut().enumerate() {
+            let mut world = World::session(1, &Rules::delay(50));
+            world.max_segments = Some(max_segments);
+            let begins = world.at();
+            world.promise(CLIENT, SERVER, 20_000_000);
+            for _ in 0..beside * 3000 {
+                world.promise(CLIENT, SERVER, 100);
+            }
+            world.settle(MINUTE);
+            world.model.assert_all_delivered();
+            let Outcome::Delivered(at) = world.model.sent[0].outcome else {
+                panic!("{:?}", world.model.sent[0].outcome);
+            };
+            *time = at - begins;
+            let again = world.endpoint(CLIENT).stats().retransmissions;
+            assert_eq!(again, 0, "nothing is lost on this path");
+        }
+        let [alone, beside] = times;
+        assert!(beside < alone * 3 / 2, "{beside:?}, alone {alone:?}");
+    }
+}
+
+/// The end of what is sent is seldom a whole batch: it leaves without one.
+#[test]
+fn the_last_part_of_a_batch_leaves_by_itself() {
+    for max_segments in [1, 64] {
+        for len in [100, 1000] {
+            let mut world = World::session(1, &Rules::delay(50));
+            world.max_segments = Some(max_segments);
+            // Opens the window.
+            world.promise(CLIENT, SERVER, 5_000_000);
+            world.settle(MINUTE);
+            let before = world.endpoint(CLIENT).stats().clone();
+            // More than there are places for, and less than a batch at the end.
+            for _ in 0..2 * 2048 + 7 {
+                world.promise(CLIENT, SERVER, len);
+            }
+            let begins = world.at();
+            world.settle(MINUTE);
+            world.model.assert_all_delivered();
+            let took = world.at() - begins;
+            assert!(took < Duration::from_millis(550), "{took:?} of {len} bytes");
+            let after = world.endpoint(CLIENT).stats();
+            assert_eq!(after.timeouts, before.timeouts, "of {len} bytes");
+            assert_eq!(after.retransmissions, before.retransmissions);
+        }
+    }
+}

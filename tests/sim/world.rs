@@ -99,6 +99,8 @@ pub(crate) struct World {
     now: Instant,
     hosts: BTreeMap<SocketAddr, Host>,
     steps_at_once: u64,
+    /// What one system call takes (datagrams); otherwise it varies.
+    pub(crate) max_segments: Option<usize>,
 }
 
 impl World {
@@ -112,6 +114,7 @@ impl World {
             now: start,
             hosts: BTreeMap::new(),
             steps_at_once: 0,
+            max_segments: None,
         }
     }
 
@@ -341,7 +344,8 @@ impl World {
         let (now, since) = (self.now, self.at());
         let host = self.hosts.get_mut(&at).expect("the host exists");
         let mut out = Vec::new();
-        let max_segments = self.rng.between(1, 16) as usize;
+        let varies = self.rng.between(1, 16) as usize;
+        let max_segments = self.max_segments.unwrap_or(varies);
         let mut sent = 0_u64;
         while let Some(transmit) = host.endpoint.poll_transmit(now, max_segments, &mut out) {
             sent += 1;

@@ -203,12 +203,16 @@ impl Reassembly {
         self.sets.get_mut(&frag_id)
     }
 
-    /// The sets to acknowledge now: none until one is due, then all with something new. What is told of
-    /// one set makes earlier fragments of another look lost.
-    pub(super) fn due(&mut self, now: Instant) -> impl Iterator<Item = (u64, &mut Set)> {
+    /// The sets to acknowledge now: none until one is due or something else is acknowledged, then all with
+    /// something new. What is told of one set makes earlier fragments of another look lost.
+    pub(super) fn due(
+        &mut self,
+        now: Instant,
+        at_once: bool,
+    ) -> impl Iterator<Item = (u64, &mut Set)> {
         let is_due =
             |set: &Set| set.wants_ack && (set.ack_now || set.ack_at.is_some_and(|at| at <= now));
-        let any = self.sets.values().any(is_due);
+        let any = at_once || self.sets.values().any(is_due);
         let has_news = move |set: &Set| set.wants_ack && (set.ack_now || set.ack_at.is_some());
         self.sets
             .iter_mut()

@@ -26,8 +26,10 @@ impl Peer {
             return None;
         }
         let max_len = self.max_datagram_len(shared.config);
-        self.flush_acks(max_len);
+        // Progress first: an acknowledgement of messages that overtakes it tells the sender that what it sent
+        // before them is lost.
         self.flush_progress(now, max_len);
+        self.flush_acks(max_len);
         if let Some(reliable) = &mut self.reliable {
             reliable.begin(now);
             if let Some(times) = reliable.take_round_trips() {
@@ -194,8 +196,9 @@ impl Peer {
         let proof = self.proof();
         let is_stranger = self.link.is_none();
         let window = self.reassembly.window() as u64;
+        let at_once = !self.acks.is_empty();
         let mut datagrams = Vec::new();
-        for (frag_id, set) in self.reassembly.due(now) {
+        for (frag_id, set) in self.reassembly.due(now, at_once) {
             set.unacked = 0;
             set.ack_at = None;
             set.ack_now = false;

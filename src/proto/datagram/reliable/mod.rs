@@ -91,6 +91,8 @@ pub(crate) struct Reliable {
     picked: Option<Item>,
     /// Nothing new leaves in this turn: there is too little room.
     holds_back: bool,
+    /// No message begins in this turn: there are too few places.
+    few_places: bool,
     /// Datagrams on their way whose item left again after them: they are done when the item is.
     copies: Vec<(Item, u64)>,
     /// Timeouts in a row without progress, and since when the next one runs.
@@ -171,6 +173,7 @@ impl Reliable {
             fresh_is_next: false,
             picked: None,
             holds_back: false,
+            few_places: false,
             copies: Vec::new(),
             timeouts: 0,
             backoff: 0,

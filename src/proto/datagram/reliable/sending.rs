@@ -14,7 +14,8 @@ impl Reliable {
     pub(crate) fn begin(&mut self, now: Instant) {
         self.settle(now);
         self.pacer.refill(now, self.congestion.pacing_rate());
-        self.holds_back = self.is_narrow() || self.has_few_places();
+        self.holds_back = self.is_narrow();
+        self.few_places = self.has_few_places();
     }
 
     /// Whether a large window has room for less than a batch. More will come with the next acknowledgement, and it
@@ -26,10 +27,11 @@ impl Reliable {
         window >= 4 * BATCH_LEN && room < BATCH_LEN
     }
 
-    /// The same for messages that may begin.
+    /// The same for messages that may begin; what has begun has its place. After a timeout new and old take
+    /// turns, one by one.
     fn has_few_places(&self) -> bool {
         let places = self.max_span.saturating_sub(self.begun.span());
-        self.log.in_flight() > 0 && places < BATCH_COUNT
+        self.timeouts == 0 && self.log.in_flight() > 0 && places < BATCH_COUNT
     }
 
     /// The bytes of the next datagram, if one may leave now.
@@ -41,8 +43,7 @@ impl Reliable {
         let holds_back = self.holds_back && self.resend.is_empty();
         let picked = if holds_back { None } else { self.pick() };
         let Some((item, len)) = picked else {
-            let waits_for_window = holds_back && self.is_narrow();
-            if !self.is_idle() && in_flight < self.congestion.window_len() && !waits_for_window {
+            if !self.is_idle() && in_flight < self.congestion.window_len() && !holds_back {
                 self.congestion.on_idle(in_flight);
             }
             return None;
@@ -83,8 +84,10 @@ impl Reliable {
             self.fresh_messages.pop_front();
         }
         let message = self.fresh_messages.front().map(|id| Item::Message(*id));
-        let message = message.filter(|_| self.may_begin());
+        let message = message.filter(|_| self.may_begin() && !self.few_places);
+        let begins = |item: &Item| matches!(item, Item::Fragment { index: 0, .. });
         let set = self.fresh_fragment();
+        let set = set.filter(|set| !(begins(set) && self.few_places));
         let item = match (message, set) {
             (Some(message), Some(set)) => {
                 if self.set_is_next {
