@@ -320,6 +320,37 @@ fn du08_nothing_is_left_of_a_hundred_percent_loss() {
     server.shutdown(LONG);
 }
 
+/// What waits for a peer that is gone holds places in the queue; there are still others.
+#[test]
+fn du08_a_dead_peer_that_holds_most_of_the_queue_does_not_stop_the_others() {
+    let gone = UdpSocket::bind(LOCAL).unwrap();
+    let server = echo();
+    let settings = config().send_queue(64, 1 << 20).delivery_timeout(LONG);
+    let client = VstpUdpClient::bind_with_config(LOCAL, settings).unwrap();
+    let to_gone = gone.local_addr().unwrap();
+    for _ in 0..60 {
+        drop(client.start_send(Frame::data("x"), to_gone).unwrap());
+    }
+    // Four places are left, for more callers than that.
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    let frame = Frame::data("x").with_header("n", "1");
+                    let sent = client.start_send(frame, server.local_addr()).unwrap();
+                    let queued = client.stats().send_queue_count;
+                    assert!(queued <= 64, "{queued} of 64");
+                    sent.wait().unwrap();
+                }
+            });
+        }
+    });
+    let stats = client.stats();
+    assert_eq!(stats.send_queue_count, 60, "nobody has waited for these");
+    assert_eq!(stats.protocol.messages_failed, 0);
+    server.shutdown(LONG);
+}
+
 /// Messages of no bytes fill a queue too: what it has no place for is not acknowledged, and comes again.
 #[test]
 fn du05_a_queue_full_of_empty_messages_loses_nothing() {

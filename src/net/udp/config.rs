@@ -203,7 +203,8 @@ impl UdpConfig {
     }
 
     /// Messages that wait for acknowledgement: so many, and so many bytes; a single one may be larger.
-    /// Default: 4,096 and 64 MiB. Beyond it sending waits, until 128 messages have room, or a quarter of `count`.
+    /// Default: 4,096 and 64 MiB. Beyond it sending waits, until 128 messages have room, or a quarter of `count`;
+    /// after 5 ms, until one has.
     #[must_use]
     pub fn send_queue(mut self, count: usize, len: usize) -> Self {
         self.send_queue_count = count;

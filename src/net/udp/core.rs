@@ -334,9 +334,9 @@ impl Core {
                 && self.pending_len + len <= config.send_queue_len)
     }
 
-    /// The same for a caller that has waited: it goes on when there is room for a batch, not for each message
-    /// that was acknowledged.
-    pub(super) fn has_room_again(&self, config: &UdpConfig, len: usize) -> bool {
+    /// The same for a caller that has waited: better to go on when there is room for a batch, not for each
+    /// message that was acknowledged.
+    pub(super) fn has_room_for_batch(&self, config: &UdpConfig, len: usize) -> bool {
         let batch = BATCH_COUNT.min(config.send_queue_count / 4);
         let is_narrow = self.pending_count + batch > config.send_queue_count;
         self.has_room(config, len) && !is_narrow
