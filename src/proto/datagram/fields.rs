@@ -78,7 +78,7 @@ impl<'a> Fields<'a> {
                     let sid = value.try_into().map_err(|_| DropReason::Invalid)?;
                     once(&mut fields.sid, sid)?
                 }
-                b"msg-id" if is_message || is_ack => number(&mut fields.msg_id, value)?,
+                b"msg-id" if is_message || is_ack => message(&mut fields.msg_id, value)?,
                 b"frag-id" if is_message || is_ack => number(&mut fields.frag_id, value)?,
                 b"frag-index" if is_message => number(&mut fields.frag_index, value)?,
                 b"frag-total" if is_message => number(&mut fields.frag_total, value)?,
@@ -163,6 +163,14 @@ fn once<T>(slot: &mut Option<T>, value: T) -> Result<bool, DropReason> {
     }
 }
 
+/// The last number of all is none: a range could not end behind it.
+fn message(slot: &mut Option<u64>, value: &[u8]) -> Result<bool, DropReason> {
+    match number(slot, value) {
+        Ok(_) if *slot == Some(u64::MAX) => Err(DropReason::Invalid),
+        read => read,
+    }
+}
+
 fn number(slot: &mut Option<u64>, value: &[u8]) -> Result<bool, DropReason> {
     let number = keys::parse_u64(value).ok_or(DropReason::Invalid)?;
     once(slot, number)
@@ -240,6 +248,16 @@ mod tests {
                 "{bad:?}"
             );
         }
+    }
+
+    #[test]
+    fn du15_the_last_number_of_all_is_no_message() {
+        let read = |id: u64| {
+            let frame = Frame::data("x").with_header("msg-id", id.to_string());
+            Fields::read(frame.as_ref()).map(|fields| fields.msg_id)
+        };
+        assert_eq!(read(u64::MAX), Err(DropReason::Invalid));
+        assert_eq!(read(u64::MAX - 1), Ok(Some(u64::MAX - 1)));
     }
 
     #[test]
