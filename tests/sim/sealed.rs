@@ -399,7 +399,7 @@ fn du11_an_authentic_acknowledgement_of_what_was_never_sent_ends_a_sealed_sessio
         (
             100,
             "the last number",
-            Box::new(|_| ack(0, "msg-id", u64::MAX, b"")),
+            Box::new(|_| ack(0, "msg-id", u64::MAX - 1, b"")),
         ),
         (
             100,
@@ -454,7 +454,7 @@ fn du11_an_authentic_acknowledgement_of_what_was_never_sent_ends_a_sealed_sessio
             drops(&mut world, CLIENT, DropReason::Unexpected),
             unexpected + 1
         );
-        // The peer is told, once, with less than what it sent for it, and not when it goes on.
+        // The peer is told, once, and not when it goes on.
         let [answer] = &answers[..] else {
             panic!("{what}: {answers:?}");
         };
@@ -491,6 +491,80 @@ fn du11_the_peer_learns_that_its_acknowledgement_ended_the_session() {
     let refused = Failure::Refused(ErrorCode::Protocol);
     assert_eq!(ends, [Some(Failure::BadAck), Some(refused)]);
     world.assert_quiet();
+}
+
+/// The same where the first of several messages is one that was sent: what is not is found behind it.
+#[test]
+fn du11_a_number_behind_the_first_is_judged_as_well() {
+    let all = |count: u64| craft::ranges(&[(0, count)]);
+    // What was sent next, and whether the first was acknowledged before.
+    let cases = [
+        ("sent + queued", vec![1000; 100], false),
+        ("known + queued", vec![1000; 100], true),
+        ("sent + incomplete set", vec![200_000], false),
+        ("known + incomplete set", vec![200_000], true),
+    ];
+    for (what, others, acknowledged) in cases {
+        let (mut world, hand, frames) = against_a_hand(25, 100);
+        let id = craft::number(&frames[0], "msg-id").expect("it has one");
+        for len in &others {
+            world.promise(CLIENT, SERVER, *len);
+        }
+        for datagram in between(&world, CLIENT, SERVER) {
+            world.probe(CLIENT, SERVER, datagram);
+        }
+        if acknowledged {
+            let known = hand.seal(1 << 20, &ack(0, "msg-id", id, b""));
+            world.probe(SERVER, CLIENT, known);
+            assert_eq!(world.model.delivered_count(), 1, "{what}");
+        }
+        let delivered = world.model.delivered_count();
+        let payload = all(1 + others.len() as u64);
+        let bytes = hand.seal(1 << 21, &ack(0, "msg-id", id, &payload));
+        world.probe(SERVER, CLIENT, bytes);
+        let closed = world.host(CLIENT).closed(SERVER).map(|(_, by)| by);
+        assert_eq!(closed, Some(Failure::BadAck), "{what}");
+        assert_eq!(
+            world.model.delivered_count(),
+            delivered,
+            "{what}: nothing of it"
+        );
+        world.network.record = false;
+        world.assert_quiet();
+    }
+}
+
+/// The twin: around a set that is half sent, what an honest peer has got.
+#[test]
+fn du11_numbers_around_a_set_that_is_on_its_way_end_nothing() {
+    let (mut world, hand, frames) = against_a_hand(26, 100);
+    let id = craft::number(&frames[0], "msg-id").expect("it has one");
+    world.promise(CLIENT, SERVER, 200_000);
+    world.promise(CLIENT, SERVER, 100);
+    let seal =
+        |number: u64, payload: &[u8]| hand.seal((1 << 20) + number, &ack(0, "msg-id", id, payload));
+    let sent = between(&world, CLIENT, SERVER);
+    let opened = sent.iter().flat_map(|datagram| hand.open(datagram));
+    let fragment = { opened }.find(craft::is_fragment).expect("it was sent");
+    let set = craft::number(&fragment, "frag-id").expect("it has one");
+    // Makes room for the third. All that was sent has arrived.
+    let some = ack(craft::FRAG, "frag-id", set, &craft::ranges(&[(0, 3)]));
+    let more = world.probe(SERVER, CLIENT, hand.seal(1 << 20, &some));
+    for datagram in sent
+        .into_iter()
+        .chain(more.into_iter().map(|sent| sent.bytes))
+    {
+        world.probe(CLIENT, SERVER, datagram);
+    }
+    for number in 1..10 {
+        world.probe(
+            SERVER,
+            CLIENT,
+            seal(number, &craft::ranges(&[(0, 1), (1, 1)])),
+        );
+    }
+    assert_eq!(world.model.delivered_count(), 2);
+    assert!(world.host(CLIENT).closed(SERVER).is_none());
 }
 
 /// The twin: whatever an honest peer may come to send, late and often, and whatever a stranger may.

@@ -356,6 +356,11 @@ const FIXED: &[(&str, &str, &str)] = &[
         "MAX_SPAN_OF_STRANGER",
     ),
     (
+        "messages that the ACK frames of a datagram name",
+        "config.rs",
+        "MAX_ACKED_COUNT",
+    ),
+    (
         "window before the first is known",
         "config.rs",
         "INITIAL_WINDOW_LEN",

@@ -136,6 +136,9 @@ pub(super) const MAX_SETS_PER_STRANGER: usize = 4;
 pub(super) const MAX_SPAN_IN_SESSION: usize = 2048;
 /// The same without a session.
 pub(super) const MAX_SPAN_OF_STRANGER: usize = 512;
+/// Messages that the acknowledgements of one datagram name. Not more can be on their way, and each is looked
+/// up.
+pub(super) const MAX_ACKED_COUNT: u64 = 2048;
 /// Answers to nobody that is remembered, which wait to leave. Whoever asks faster than answers can leave
 /// gets none.
 pub(super) const MAX_STRAY_COUNT: usize = 4096;

@@ -1,6 +1,6 @@
 //! A datagram arrives: whose it is, and what its frames do (spec 4.1, 4.11).
 
-use super::super::config::{MAX_BUNDLED_COUNT, MAX_DATAGRAM_LEN, MAX_STRAY_COUNT};
+use super::super::config::{MAX_ACKED_COUNT, MAX_BUNDLED_COUNT, MAX_DATAGRAM_LEN, MAX_STRAY_COUNT};
 use super::super::emit::Control;
 use super::super::fields::{Fields, FragmentFields};
 use super::super::parts::{Event, Failure};
@@ -12,6 +12,7 @@ use super::Endpoint;
 use crate::proto::code::ErrorCode;
 use crate::proto::keys;
 use crate::wire::{DecodeError, Decoded, Flags, FrameRef, FrameType, Limits, Trailer, decode};
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -62,6 +63,7 @@ impl Endpoint {
         let mut rest = datagram;
         let mut first = true;
         let queued = self.events.len();
+        let ids_left = Cell::new(MAX_ACKED_COUNT);
         loop {
             let (frame, used) = match decode(rest, trailer, &limits) {
                 Ok(Decoded::Frame(frame, used)) => (frame, used),
@@ -101,6 +103,7 @@ impl Endpoint {
                 fields,
                 crc,
                 len: used,
+                ids_left: &ids_left,
             };
             if let Err(reason) = self.handle_frame(now, &input, room) {
                 self.stats.drop(reason);
@@ -326,13 +329,7 @@ impl Endpoint {
     ) -> Result<(), DropReason> {
         let Input { frame, fields, .. } = input;
         let result = match frame.typ {
-            FrameType::Ack if input.sealed.is_some() => {
-                self.on_sealed_ack(now, index, *frame, fields)
-            }
-            FrameType::Ack => {
-                let peer = self.peer_mut(index).ok_or(DropReason::Unexpected)?;
-                peer.on_ack(now, *frame, fields)
-            }
+            FrameType::Ack => self.on_ack(now, index, input),
             FrameType::Ping => {
                 if frame.payload.len() > MAX_PING_LEN {
                     return Err(DropReason::Invalid);
@@ -502,12 +499,14 @@ impl Endpoint {
 pub(super) struct Input<'a> {
     pub(super) from: SocketAddr,
     /// The peer in whose session it came, when its datagram was sealed.
-    sealed: Option<usize>,
+    pub(super) sealed: Option<usize>,
     pub(super) frame: FrameRef<'a>,
     pub(super) fields: Fields<'a>,
     crc: u32,
     /// Bytes of the frame.
     pub(super) len: usize,
+    /// Messages that ACK frames of the datagram may still name.
+    pub(super) ids_left: &'a Cell<u64>,
 }
 
 /// The checksum that a frame carries; in a session nobody asks for it.

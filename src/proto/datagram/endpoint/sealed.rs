@@ -11,14 +11,12 @@
 //! Both keys come from one TLS session, so HELLO itself proves who sent it. It does not prove where: until
 //! another datagram comes from the address, which shows that WELCOME arrived there, nothing else goes to it.
 
-use super::super::ack;
 use super::super::config::{HELLO_LEN, MAX_DATAGRAM_LEN};
 use super::super::emit::Control;
 use super::super::fields::Fields;
 use super::super::parts::{Event, Failure, SendError};
 use super::super::peer::{Link, Path, Peer, Sealed};
 use super::super::proof::Proof;
-use super::super::reliable::Reliable;
 use super::super::seal::{self, SealId, SealedKeys, Sealing};
 use super::super::stats::DropReason;
 use super::Endpoint;
@@ -27,7 +25,7 @@ use super::receive::Input;
 use crate::proto::code::ErrorCode;
 use crate::proto::keys;
 use crate::proto::keys::Features;
-use crate::wire::{Flags, FrameRef, FrameType, Limits, decode_exact};
+use crate::wire::{FrameRef, FrameType, Limits, decode_exact};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -338,49 +336,28 @@ impl Endpoint {
         Ok(())
     }
 
-    /// An ACK that came sealed. One of what was never sent ends the session (spec 4.13): it is the peer that
-    /// is broken, or tries how fast it can make this side send. In a plain session anybody on the way could
-    /// end it so.
-    pub(super) fn on_sealed_ack(
+    /// An ACK. One of what was never sent is dropped as a whole, and ends a sealed session (spec 4.13): it is the
+    /// peer that is broken, or tries how fast it can make this side send. In a plain session anybody on the way
+    /// could end it so.
+    pub(super) fn on_ack(
         &mut self,
         now: Instant,
         index: usize,
-        frame: FrameRef<'_>,
-        fields: &Fields<'_>,
+        input: &Input<'_>,
     ) -> Result<(), DropReason> {
-        if self.names_no_number(index, frame, fields) {
-            self.end_by_bad_ack(index);
-            return Err(DropReason::Unexpected);
-        }
+        let given = [
+            self.first_msg_id..self.next_msg_id,
+            self.first_frag_id..self.next_frag_id,
+        ];
         let peer = self.peer_mut(index).ok_or(DropReason::Unexpected)?;
-        let result = peer.on_ack(now, frame, fields);
-        // What is still waited for and was refused, waits for its first sending, or some of it does.
-        let is_pending = |sends: &Reliable| match frame.flags.contains(Flags::FRAG) {
-            true => fields.frag_id.is_some_and(|id| sends.has_set(id)),
-            false => fields.msg_id.is_some_and(|id| sends.progress(id).is_some()),
-        };
-        if result == Err(DropReason::Unexpected) && peer.sends().is_some_and(is_pending) {
+        let acked = peer.read_ack(input.frame, &input.fields, input.ids_left)?;
+        if !peer.was_never_sent(&acked, given) {
+            return peer.on_ack(now, acked);
+        }
+        if input.sealed.is_some() {
             self.end_by_bad_ack(index);
         }
-        result
-    }
-
-    /// Whether an ACK names a number that this endpoint has not given to anything.
-    fn names_no_number(&self, index: usize, frame: FrameRef<'_>, fields: &Fields<'_>) -> bool {
-        let (given, id) = if frame.flags.contains(Flags::FRAG) {
-            (self.first_frag_id..self.next_frag_id, fields.frag_id)
-        } else {
-            (self.first_msg_id..self.next_msg_id, fields.msg_id)
-        };
-        let link = self.peer(index).and_then(|peer| peer.link.as_ref());
-        let several = match link {
-            Some(link) if link.ack_ranges && !frame.flags.contains(Flags::FRAG) => frame.payload,
-            _ => &[],
-        };
-        id.is_some_and(|id| {
-            let last = id.saturating_add(ack::highest(several));
-            !given.contains(&id) || !given.contains(&last)
-        })
+        Err(DropReason::Unexpected)
     }
 
     fn end_by_bad_ack(&mut self, index: usize) {

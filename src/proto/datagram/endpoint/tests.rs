@@ -4,6 +4,7 @@ use super::*;
 use crate::net::clock;
 use crate::proto::datagram::DropReason;
 use crate::proto::datagram::config::{MAX_BUNDLED_COUNT, MAX_SPAN_OF_STRANGER, MAX_STRAY_COUNT};
+use crate::proto::datagram::proof::Sid;
 use crate::proto::keys;
 use crate::wire::Flags;
 
@@ -688,4 +689,121 @@ fn an_acknowledgement_of_several_messages_is_exact_or_nothing() {
             assert_eq!(acknowledge(&[0, 4]), (vec![tokens[0]], [0, 0]));
         }
     }
+}
+
+/// The client's end of a plain session, to which acknowledgements are written by hand.
+struct ByHand {
+    pair: Pair,
+    sid: Sid,
+}
+
+impl ByHand {
+    /// Nothing of what the client sends arrives.
+    fn new() -> Self {
+        let mut pair = Pair::new(EndpointConfig::default());
+        pair.connect();
+        pair.lose = |_| true;
+        let index = pair.ends[1].sessions[&pair.addrs[0]];
+        let Some(Proof::Sid(sid)) = pair.ends[1].peer(index).map(Peer::proof) else {
+            panic!("there is a plain session")
+        };
+        Self { pair, sid }
+    }
+
+    fn ack(&self, token: Token, payload: &[u8]) -> Vec<u8> {
+        let mut ack = Frame::new(FrameType::Ack)
+            .with_header("msg-id", token.msg_id().to_string())
+            .with_header("sid", self.sid);
+        ack.payload = payload.to_vec();
+        encoded(&ack)
+    }
+
+    /// What a datagram delivers, and how many of its frames are invalid and unexpected.
+    fn take(&mut self, datagram: &[u8]) -> (Vec<Token>, [u64; 2]) {
+        let (now, from) = (self.pair.now, self.pair.addrs[0]);
+        let client = &mut self.pair.ends[1];
+        let dropped = |client: &Endpoint| {
+            [DropReason::Invalid, DropReason::Unexpected]
+                .map(|reason| client.stats().dropped(reason))
+        };
+        let before = dropped(client);
+        client.handle_datagram(now, from, datagram, true);
+        let events = std::iter::from_fn(|| client.poll_event());
+        let delivered = events.filter_map(|event| match event {
+            Event::Delivered(token) => Some(token),
+            _ => None,
+        });
+        let delivered = delivered.collect();
+        let after = dropped(client);
+        (delivered, [after[0] - before[0], after[1] - before[1]])
+    }
+}
+
+/// spec 4.5: an acknowledgement that names one message too many says nothing about the others.
+#[test]
+fn du11_what_was_never_sent_spoils_the_whole_acknowledgement() {
+    let spoilt = (vec![], [0, 1]);
+    let mut hand = ByHand::new();
+    let sent = hand.pair.send(Frame::data("x"));
+    hand.pair.drain(1);
+    let queued = hand.pair.send(Frame::data("x"));
+    let both = hand.ack(sent, &[0, 2]);
+    assert_eq!(hand.take(&both), spoilt, "sent + queued");
+    let not_given = hand.ack(sent, &[0, 1, 1, 1]);
+    assert_eq!(hand.take(&not_given), spoilt, "sent + one that is nobody's");
+    let one = hand.ack(sent, b"");
+    assert_eq!(hand.take(&one), (vec![sent], [0, 0]));
+    assert_eq!(hand.take(&both), spoilt, "known + queued");
+    hand.pair.drain(1);
+    assert_eq!(hand.take(&both), (vec![queued], [0, 0]), "known + sent");
+
+    let first = hand.pair.send(Frame::data("x"));
+    hand.pair.drain(1);
+    let set = hand.pair.send(Frame::data(payload(250_000)));
+    // Messages and sets take turns, so of what waits behind the set some is sent.
+    let behind: Vec<Token> = (0..3).map(|_| hand.pair.send(Frame::data("x"))).collect();
+    hand.pair.drain(1);
+    let both = hand.ack(first, &[0, 2]);
+    assert_eq!(hand.take(&both), spoilt, "sent + incomplete set");
+    let straddles = hand.ack(first, &[0, 1, 1, 1]);
+    assert_eq!(
+        hand.take(&straddles),
+        (vec![first, behind[0]], [0, 0]),
+        "what is not named is not judged"
+    );
+    assert!(hand.pair.ends[1].progress(set).is_some());
+    // A payload that breaks the form, whatever its first number is of.
+    let broken = hand.ack(set, &[0]);
+    assert_eq!(hand.take(&broken), (vec![], [1, 0]));
+}
+
+/// spec 4.5: what a datagram may name is bounded, in however many frames.
+#[test]
+fn du11_a_datagram_names_2048_messages_at_the_most() {
+    let mut hand = ByHand::new();
+    hand.pair.lose = |_| false;
+    let tokens: Vec<Token> = (0..2050)
+        .map(|_| hand.pair.send(Frame::data("x")))
+        .collect();
+    hand.pair.run(2000 * MS);
+    assert_eq!(hand.pair.received().len(), tokens.len());
+    let invalid = hand.pair.ends[1].stats().dropped(DropReason::Invalid);
+    assert_eq!(invalid, 0, "all that an honest peer says is taken");
+    // Nobody waits for them any more, so each frame that is judged at all is unexpected.
+    let ids = |count: u64| {
+        let mut payload = vec![0];
+        crate::wire::varint::encode(count, &mut payload);
+        payload
+    };
+    let all = hand.ack(tokens[0], &ids(2048));
+    assert_eq!(hand.take(&all), (vec![], [0, 1]), "one flush, everything");
+    let more = hand.ack(tokens[0], &ids(2049));
+    assert_eq!(hand.take(&more), (vec![], [1, 0]));
+    let half = hand.ack(tokens[0], &ids(1024));
+    let one = hand.ack(tokens[1], b"");
+    let bundle = [&half[..], &half, &half, &one].concat();
+    assert_eq!(hand.take(&bundle), (vec![], [2, 2]));
+    let bundle = [&all[..], &one].concat();
+    assert_eq!(hand.take(&bundle), (vec![], [1, 1]));
+    assert_eq!(hand.take(&one), (vec![], [0, 1]), "each has its own");
 }

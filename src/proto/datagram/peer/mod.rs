@@ -3,14 +3,12 @@
 //! Driven by [`super::endpoint::Endpoint`], which finds the peer of a datagram, hands it the frame, and
 //! asks it for datagrams when it may have some. A peer knows nothing of others but their sum, [`Shared`].
 
-use super::ack;
 use super::answer::AnswerCredit;
 use super::config::{
     AnswerLimit, EndpointConfig, MAX_FRAGMENT_COUNT, MAX_SETS_PER_SESSION, MAX_SETS_PER_STRANGER,
-    MAX_SPAN_IN_SESSION, MAX_STRANGER_FRAGMENT_COUNT, SET_LIFE, STRANGER_LIFE,
+    MAX_STRANGER_FRAGMENT_COUNT, SET_LIFE, STRANGER_LIFE,
 };
 use super::emit::Control;
-use super::fields::Fields;
 use super::parts::Failure;
 use super::proof::Proof;
 use super::reassembly::Reassembly;
@@ -23,11 +21,12 @@ use crate::proto::budget::Budget;
 use crate::proto::code::ErrorCode;
 use crate::proto::keys::{self};
 use crate::proto::rate::Bucket;
-use crate::wire::{Flags, FrameRef, FrameType};
+use crate::wire::FrameType;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+mod acks;
 mod messages;
 mod parts;
 mod path;
@@ -308,48 +307,6 @@ impl Peer {
         } else {
             Err(DropReason::Unexpected)
         }
-    }
-
-    /// ACK, of a message or of fragments.
-    pub(crate) fn on_ack(
-        &mut self,
-        now: Instant,
-        frame: FrameRef<'_>,
-        fields: &Fields<'_>,
-    ) -> Result<(), DropReason> {
-        let Some(reliable) = &mut self.reliable else {
-            return Err(DropReason::Unexpected);
-        };
-        let known = if frame.flags.contains(Flags::FRAG) {
-            let frag_id = fields.frag_id.ok_or(DropReason::Invalid)?;
-            let mut ranges = Vec::new();
-            ack::decode(frame.payload, MAX_FRAGMENT_COUNT, &mut ranges)
-                .ok_or(DropReason::Invalid)?;
-            reliable.on_fragments_acked(now, frag_id, &ranges, fields.window)
-        } else {
-            let msg_id = fields.msg_id.ok_or(DropReason::Invalid)?;
-            let has_ranges = self.link.as_ref().is_some_and(|link| link.ack_ranges);
-            if has_ranges && !frame.payload.is_empty() {
-                let mut ranges = Vec::new();
-                ack::decode(frame.payload, u64::MAX - msg_id, &mut ranges)
-                    .ok_or(DropReason::Invalid)?;
-                // No more than can be on their way, and the one that is named among them.
-                let lens = ranges.iter().map(|range| range.end - range.start);
-                let count = lens.fold(0_u64, u64::saturating_add);
-                let begins = ranges.first().is_some_and(|range| range.start == 0);
-                if !begins || count > MAX_SPAN_IN_SESSION as u64 {
-                    return Err(DropReason::Invalid);
-                }
-                let mut known = false;
-                for place in ranges.into_iter().flatten() {
-                    known |= reliable.on_message_acked(now, msg_id + place);
-                }
-                known
-            } else {
-                reliable.on_message_acked(now, msg_id)
-            }
-        };
-        known.then_some(()).ok_or(DropReason::Unexpected)
     }
 
     /// Begins to say goodbye.

@@ -7,11 +7,25 @@ use std::ops::Range;
 use std::time::Instant;
 
 impl Reliable {
+    /// Whether a message waits for its first sending, or some of it does: nobody can have received it.
+    pub(crate) fn is_unsent(&self, msg_id: u64) -> bool {
+        if let Some(message) = self.messages.get(msg_id) {
+            return message.number.is_none();
+        }
+        let set = self.set_of.get(&msg_id).and_then(|id| self.sets.get(id));
+        set.is_some_and(|set| set.next < set.cut.total)
+    }
+
+    /// Whether one of these fragments of a set does.
+    pub(crate) fn has_unsent(&self, frag_id: u64, ranges: &[Range<u64>]) -> bool {
+        let end = ranges.last().map_or(0, |range| range.end);
+        self.sets.get(&frag_id).is_some_and(|set| end > set.next)
+    }
+
     /// ACK of a message: it was delivered. Whether anybody waited for it.
     pub(crate) fn on_message_acked(&mut self, now: Instant, msg_id: u64) -> bool {
         if let Some(message) = self.messages.get(msg_id) {
             let Some(number) = message.number else {
-                // Never sent, so never received.
                 return false;
             };
             let once = message.send_count == 1;

@@ -260,12 +260,6 @@ impl Reliable {
         })
     }
 
-    /// Whether a set with this number is queued or on its way.
-    #[must_use]
-    pub(crate) fn has_set(&self, frag_id: u64) -> bool {
-        self.sets.contains_key(&frag_id)
-    }
-
     /// Gives a message up; whether there was one.
     pub(crate) fn cancel(&mut self, msg_id: u64) -> bool {
         self.end(msg_id, Err(Failure::Cancelled))
