@@ -89,6 +89,8 @@ pub(crate) struct Reliable {
     /// So do, after a timeout, what is sent again and what is new.
     fresh_is_next: bool,
     picked: Option<Item>,
+    /// There was room for a batch, and there is still some.
+    is_open: bool,
     /// Nothing new leaves in this turn: there is too little room.
     holds_back: bool,
     /// No message begins in this turn: there are too few places.
@@ -172,6 +174,7 @@ impl Reliable {
             set_is_next: false,
             fresh_is_next: false,
             picked: None,
+            is_open: true,
             holds_back: false,
             few_places: false,
             copies: Vec::new(),

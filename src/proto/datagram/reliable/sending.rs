@@ -14,13 +14,15 @@ impl Reliable {
     pub(crate) fn begin(&mut self, now: Instant) {
         self.settle(now);
         self.pacer.refill(now, self.congestion.pacing_rate());
-        self.holds_back = self.is_narrow();
+        self.is_open |= !self.is_narrow();
+        self.holds_back = !self.is_open;
         self.few_places = self.has_few_places();
     }
 
     /// Whether a large window has room for less than a batch. More will come with the next acknowledgement, and it
     /// is better to wait for that: room is given back in the pieces in which it was used, so batches that
-    /// were small once would stay so, with a system call and an acknowledgement for each.
+    /// were small once would stay so, with a system call and an acknowledgement for each. Once there was
+    /// room, all of it is used, in however many turns.
     fn is_narrow(&self) -> bool {
         let window = self.congestion.window_len();
         let room = window.saturating_sub(self.log.in_flight());
@@ -46,9 +48,11 @@ impl Reliable {
             if !self.is_idle() && in_flight < self.congestion.window_len() && !holds_back {
                 self.congestion.on_idle(in_flight);
             }
+            self.is_open = false;
             return None;
         };
         if in_flight > 0 && in_flight + len > self.congestion.window_len() {
+            self.is_open = false;
             return None;
         }
         self.picked = Some(item);
@@ -239,5 +243,64 @@ impl Reliable {
                 (a, b) => a.or(b),
             };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::clock;
+    use crate::proto::datagram::config::EndpointConfig;
+    use crate::proto::datagram::proof::Proof;
+    use crate::proto::datagram::reliable::{Message, Outgoing};
+    use crate::wire::{Frame, Limits};
+    use std::time::Duration;
+
+    fn message(len: usize) -> Message {
+        let mut message = Message::new(Frame::data(vec![0; len]), false, 0);
+        let mut out = Vec::new();
+        message.write(1 << 40, Proof::Sealed, &Limits::default(), &mut out);
+        message.len = out.len();
+        message
+    }
+
+    /// One datagram for each turn, as without segmentation offload, and where lengths are mixed.
+    #[test]
+    fn a_wide_window_is_filled_in_however_many_turns() {
+        let mut now = clock::now();
+        let mut sends = Reliable::new(&EndpointConfig::default(), Proof::Sealed, 0, now);
+        let (mut acked, mut queued, mut wide) = (1_u64 << 40, 1_u64 << 40, 0);
+        for _ in 0..40 {
+            while queued < acked + 3000 {
+                let len = 900 + (queued % 2) as usize * 200;
+                sends.queue(queued, Outgoing::Message(message(len)));
+                queued += 1;
+            }
+            let (began, mut sent) = (now, acked);
+            loop {
+                sends.begin(now);
+                if sends.peek().is_some() {
+                    sends.write(now, &mut Vec::new());
+                    sent += 1;
+                } else if sends.blocked_by_pace() {
+                    now += Duration::from_micros(100);
+                } else {
+                    break;
+                }
+            }
+            let window = sends.congestion.window_len();
+            let room = window - sends.log.in_flight();
+            if window >= 4 * BATCH_LEN && !sends.few_places {
+                wide += 1;
+                assert!(room < 1200, "{room} of {window} bytes are not used");
+            }
+            now = now.max(began + Duration::from_millis(50));
+            for id in acked..sent {
+                assert!(sends.on_message_acked(now, id));
+            }
+            acked = sent;
+        }
+        // It doubles, until there are not enough places for what it takes.
+        assert!(wide >= 2, "the window was wide {wide} times");
     }
 }
