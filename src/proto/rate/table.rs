@@ -152,7 +152,7 @@ mod tests {
         let waits: Vec<_> = (0..4)
             .map(|_| table.charge(now, mine, 1, &LIMIT).map(|at| at - now))
             .collect();
-        let seconds = |count| Some(std::time::Duration::from_secs(count));
+        let seconds = |count| Some(Duration::from_secs(count));
         assert_eq!(waits, [None, seconds(1), seconds(2), seconds(3)]);
         assert!(table.ready_at(now, mine, &LIMIT).is_some());
         assert_eq!(table.ready_at(now, other, &LIMIT), None);
