@@ -1,6 +1,5 @@
 //! [`Core`]: the protocol of one socket with what callers wait for. Everything that its lock protects.
 
-use super::config::UdpConfig;
 use super::reception::Reception;
 use crate::net::identity::{Identity, Refusal};
 use crate::proto::ErrorCode;
@@ -17,9 +16,6 @@ use std::time::Instant;
 
 /// Ends of sessions that are remembered.
 const ENDED_COUNT: usize = 16;
-
-/// Messages that begin together where callers waited for room.
-const BATCH_COUNT: usize = 128;
 
 /// A message that arrived.
 #[derive(Debug)]
@@ -325,20 +321,5 @@ impl Core {
     pub(super) fn how_ended(&self, peer: SocketAddr) -> Option<Failure> {
         let mut ended = self.ended.iter();
         ended.find(|(with, _)| *with == peer).map(|(_, by)| *by)
-    }
-
-    /// Whether an acknowledged send of `len` bytes may begin.
-    pub(super) fn has_room(&self, config: &UdpConfig, len: usize) -> bool {
-        self.pending_count == 0
-            || (self.pending_count < config.send_queue_count
-                && self.pending_len + len <= config.send_queue_len)
-    }
-
-    /// The same for a caller that has waited: better to go on when there is room for a batch, not for each
-    /// message that was acknowledged.
-    pub(super) fn has_room_for_batch(&self, config: &UdpConfig, len: usize) -> bool {
-        let batch = BATCH_COUNT.min(config.send_queue_count / 4);
-        let is_narrow = self.pending_count + batch > config.send_queue_count;
-        self.has_room(config, len) && !is_narrow
     }
 }

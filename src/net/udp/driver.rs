@@ -28,8 +28,6 @@ const GATHER_COUNT: usize = 64;
 /// itself so often, since telling it of each batch would cost a system call and a wake-up each.
 const GATHER_TIME: Duration = Duration::from_micros(100);
 const GATHER_TICK: Duration = Duration::from_micros(500);
-/// A caller that waits for room waits so long for room for a batch.
-const BATCH_TIME: Duration = Duration::from_millis(5);
 /// Fewer on their way than this are not worth gathering: the next may never come.
 const GATHER_FROM: usize = 8;
 
@@ -446,26 +444,9 @@ impl Driver {
         }
     }
 
-    /// Waits until an acknowledged send may begin, if possible as the first of a batch. Not for long: what
-    /// one peer does not acknowledge may hold so many places that there never are enough for that.
-    fn wait_for_room(&self, len: usize) -> Result<(), VstpError> {
-        let until = clock::now().checked_add(BATCH_TIME);
-        let batch = |core: &mut Core| core.has_room_for_batch(&self.config, len).then_some(());
-        let room = |core: &mut Core| core.has_room(&self.config, len).then_some(());
-        let waited = self.wait_for(until, batch);
-        let waited = waited.or_else(|| self.wait_for(None, room));
-        waited.ok_or_else(closed)
-    }
-
     fn start_frame(&self, frame: Frame, to: SocketAddr) -> Result<Token, VstpError> {
         let len = frame.payload.len();
-        let mut core = self.lock();
-        // Again, since of those that have waited another may have been first.
-        while !core.closed && !core.has_room(&self.config, len) {
-            drop(core);
-            self.wait_for_room(len)?;
-            core = self.lock();
-        }
+        let mut core = self.lock_with_room(len)?;
         if core.closed {
             return Err(closed());
         }

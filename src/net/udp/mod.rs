@@ -25,6 +25,7 @@ pub(crate) mod in_session;
 mod messages;
 mod place;
 mod reception;
+mod room;
 pub(crate) mod running;
 mod sealed;
 mod session;
