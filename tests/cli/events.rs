@@ -291,6 +291,14 @@ fn points_are_where_the_log_says() {
         svg.contains("&lt;script&gt;&amp;") && !svg.contains("<script"),
         "{svg}"
     );
+    let odd = line(0.1, "rtt_updated", "{\"latest_rtt\":1}").replace("udp/a/b", "a\\u001bb\\u0000");
+    let svg = vstp_with(&["plot", "-"], format!("{log}{odd}").as_bytes())
+        .ok()
+        .text();
+    assert!(
+        svg.contains("a\\u{1b}b") && !svg.contains(|c: char| c.is_control() && c != '\n'),
+        "{svg}"
+    );
 
     // Over TCP the system keeps the window.
     let tcp = line(0.1, "frame_sent", "{\"length\":1000}");
@@ -311,11 +319,28 @@ fn a_damaged_log_is_refused_with_the_number_of_the_line() {
         ("{\"event\":\"start\",\"v\":1}\n", "no `time`"),
         (&good[..40], "not JSON"),
         (&good.replace("1000", "\"x\""), "`length`"),
+        (&good.replace("1000", "1e308"), "`length`"),
+        (&good.replace("1000", "1.1e15"), "`length`"),
+        (
+            &good
+                .replace("frame_sent", "rtt_updated")
+                .replace("\"length\":1000", "\"latest_rtt\":1e308"),
+            "`latest_rtt`",
+        ),
+        (
+            &good
+                .replace("frame_sent", "metrics_updated")
+                .replace("\"length\":1000", "\"congestion_window\":1e308"),
+            "`congestion_window`",
+        ),
     ] {
         let log = folder.file("log", format!("{good}{good}{bad}\n{good}"));
         vstp(&["plot", &log, "-o", &folder.path("no.svg")]).failed(6, &["log: line 3: ", words]);
         assert!(!folder.0.join("no.svg").exists());
     }
+    // The largest numbers that are taken can be drawn, and so can their sums.
+    let most = "{\"time\":0.1,\"name\":\"vstp:frame_sent\",\"data\":{\"length\":1e15}}\n";
+    vstp_with(&["plot", "-"], most.repeat(100).as_bytes()).ok();
     // The last line of a command that was killed is cut.
     let cut = folder.file("cut", format!("{good}{}", &good[..30]));
     let ended = vstp(&["plot", &cut]).ok();
