@@ -24,8 +24,8 @@ use vstp::net::tls::{TlsClientConfig, dev};
 use vstp::net::udp::UdpConfig;
 use vstp::proto::auto::{AutoSwitchConfig, Via};
 
-/// Of `AutoSwitchConfig::probe_interval`: what a peer answers without complaint, and the default.
-const SHORTEST_PROBE: Duration = Duration::from_millis(100);
+/// Of `AutoSwitchConfig::probe_interval`: what leaves an answer a second to come, and the default.
+const SHORTEST_PROBE: Duration = Duration::from_secs(1);
 const LONGEST_PROBE: Duration = Duration::from_secs(2);
 
 /// How to reach a server.
@@ -274,7 +274,7 @@ impl ConnectArgs {
                 let interval = interval.clamp(SHORTEST_PROBE, LONGEST_PROBE);
                 let switch = AutoSwitchConfig::default()
                     .probe_interval(interval)
-                    .probe_timeout(interval.min(Duration::from_secs(1)));
+                    .probe_timeout(SHORTEST_PROBE);
                 config.switch(switch)
             }
             None => config,

@@ -314,6 +314,7 @@ impl VstpAutoClient {
         let path = |transport| Path {
             is_working: state.switch.is_working(transport),
             score: state.switch.score(transport),
+            failures: state.switch.failures(transport),
         };
         Transports {
             current: state.switch.choose(0),
