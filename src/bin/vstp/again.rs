@@ -1,7 +1,7 @@
 //! `--reconnect` of send and listen: another connection when one cannot be made or is lost.
 //!
 //! Waits a random time, up to 100 ms, then up to twice that and so on up to 30 s, as
-//! `vstp::easy::ReconnectingClient`, which `vstp call` uses.
+//! `vstp::easy::ReconnectingClient`, which `vstp call` uses. Which failures are waited for is the same for all.
 
 use crate::connect::ConnectArgs;
 use crate::exit::{self, Failure};
@@ -110,7 +110,7 @@ impl<'a> Again<'a> {
 }
 
 /// Whether the failure may be over with the next attempt: the network, a limit of time, a server that ends or is full.
-fn can_pass(failure: &Failure) -> bool {
+pub(crate) fn can_pass(failure: &Failure) -> bool {
     [
         exit::CONNECT,
         exit::TIMEOUT,
