@@ -125,7 +125,8 @@ impl Probe {
     fn features(&self) -> Vec<String> {
         let features = match self {
             Self::Link(Link::Tcp(client)) => client.features().to_string(),
-            Self::Link(Link::Udp(_) | Link::Auto(_)) | Self::Udp(_) => String::new(),
+            Self::Link(Link::Auto(link)) => link.client.features().to_string(),
+            Self::Link(Link::Udp(_)) | Self::Udp(_) => String::new(),
         };
         let names = features.split(',').filter(|name| !name.is_empty());
         names.map(str::to_owned).collect()
