@@ -3,6 +3,7 @@
 //! Every flag has a mirror in the environment (`VSTP_...`). No argument is a secret: keys and tokens come from
 //! files or from the environment.
 
+use crate::events;
 use crate::exit::Failure;
 use crate::output::Talk;
 use crate::token;
@@ -12,9 +13,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use vstp::VstpError;
 use vstp::ext::CompressionConfig;
 use vstp::net::auto::AutoConfig;
 use vstp::net::event_log::EventLog;
@@ -77,12 +76,9 @@ pub(crate) struct ConnectArgs {
     /// Largest frame to send and accept (default: 8MiB, over UDP 128MiB)
     #[arg(long, value_name = "SIZE", env = "VSTP_MAX_FRAME_SIZE", value_parser = units::length)]
     pub(crate) max_frame_size: Option<usize>,
-    /// Write what happens on connections to this file, a JSON object a line (`vstp plot` draws it); replaces what is in it
+    /// Write what happens on connections to this file, a JSON object a line (`vstp plot` draws it); replaces what is in it, and has no limit of size
     #[arg(long, value_name = "FILE", env = "VSTP_EVENT_LOG")]
     pub(crate) event_log: Option<PathBuf>,
-    /// The file of --event-log, once it is open: all connections of a command write to the same.
-    #[arg(skip)]
-    pub(crate) events: Arc<OnceLock<EventLog>>,
     /// Over vstp+auto://: the time from one measurement to the next, where the command has an opinion.
     #[arg(skip)]
     pub(crate) probe_interval: Option<Duration>,
@@ -104,14 +100,6 @@ impl From<ViaArg> for Via {
             ViaArg::Udp => Self::Udp,
         }
     }
-}
-
-/// A log of events in this file, which loses what was in it.
-pub(crate) fn event_log(path: &Path) -> Result<EventLog, Failure> {
-    EventLog::file(path).map_err(|error| match error {
-        VstpError::Io(error) => Failure::file(path, &error),
-        other => other.into(),
-    })
 }
 
 /// The SHA-256 of a public key.
@@ -186,14 +174,7 @@ impl ConnectArgs {
 
     /// The log of events that --event-log asks for.
     pub(crate) fn event_log(&self) -> Result<Option<EventLog>, Failure> {
-        if let Some(log) = self.events.get() {
-            return Ok(Some(log.clone()));
-        }
-        let Some(path) = &self.event_log else {
-            return Ok(None);
-        };
-        let log = event_log(path)?;
-        Ok(Some(self.events.get_or_init(|| log).clone()))
+        self.event_log.as_deref().map(events::log).transpose()
     }
 
     /// Whom to trust: what the flags say; without them the certificates for development on a loopback
