@@ -57,6 +57,8 @@ fn with_tls_datagrams_are_sealed_and_no_others_are_taken() {
     let ping = ["ping", &server.url, "-n", "2", "-i", "300ms", "--json"];
     let events = vstp(&[&ping[..], &["--via", "udp"]].concat()).ok().json();
     assert_eq!(events[0]["tls"]["version"], "TLSv1.3");
+    let features = events[0]["features"].as_array().unwrap();
+    assert!(features.contains(&json!("dual")), "{features:?}");
     assert_eq!(events[2]["udp_sealed"], true, "{}", events[2]);
     assert!(events[2]["ms"].as_f64().unwrap() > 0.0, "{}", events[2]);
     for via in ["tcp", "udp"] {
@@ -195,6 +197,9 @@ fn a_server_whose_udp_does_not_answer_is_not_healthy_over_udp() {
     let long = format!("{}s", LONG.as_secs());
     health(&["--within", &long]).ok();
     health(&["--via", "udp", "--timeout", "3s"]).failed(9, &["unhealthy"]);
+    // The wait for UDP leaves room for TCP to be the answer; a machine with much to do may need more than one look.
+    let is_healthy = |_| health(&["--timeout", "990ms"]).code == 0;
+    assert!((0..20).any(is_healthy));
 }
 
 #[test]

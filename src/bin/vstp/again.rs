@@ -5,6 +5,7 @@
 
 use crate::connect::ConnectArgs;
 use crate::exit::{self, Failure};
+use crate::from_env::FromEnv;
 use crate::link::Link;
 use crate::output::Talk;
 use crate::signals::Event;
@@ -25,6 +26,8 @@ const STABLE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct AgainArgs {
+    #[command(flatten)]
+    pub(crate) from_env: FromEnv,
     /// Connect again when the server cannot be reached or the connection is lost, after random times up to 30s
     #[arg(long, env = "VSTP_RECONNECT", value_parser = FalseyValueParser::new())]
     pub(crate) reconnect: bool,

@@ -84,7 +84,8 @@ pub(crate) fn run(args: CallArgs, talk: Talk) -> Result<(), Failure> {
         (.., true) => Form::Raw,
         _ => Form::People,
     };
-    if args.again.reconnect {
+    let is_stream = matches!(args.url.scheme, Scheme::Tls | Scheme::Tcp);
+    if args.again.reconnect && (is_stream || !args.again.from_env.reconnect) {
         let client = reconnecting(&args, talk)?;
         let options = CallOptions::new().timeout(args.connect.timeout);
         let options = match args.idempotent {

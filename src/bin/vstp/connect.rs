@@ -5,6 +5,7 @@
 
 use crate::events;
 use crate::exit::Failure;
+use crate::from_env::FromEnv;
 use crate::output::Talk;
 use crate::token;
 use crate::units;
@@ -31,6 +32,8 @@ const LONGEST_PROBE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectArgs {
+    #[command(flatten)]
+    pub(crate) from_env: FromEnv,
     /// Trust the authorities in this PEM file, and no others
     #[arg(long, value_name = "FILE", env = "VSTP_CACERT")]
     pub(crate) cacert: Option<PathBuf>,
@@ -126,7 +129,7 @@ impl ConnectArgs {
                  use vstp:// for TLS, or say that you agree with --plaintext"
             )));
         }
-        if url.scheme != Scheme::Auto && self.via != ViaArg::Auto {
+        if url.scheme != Scheme::Auto && self.via != ViaArg::Auto && !self.from_env.via {
             return Err(Failure::usage(format!(
                 "--via chooses where there are two transports, and {url} is one; use vstp+auto://"
             )));

@@ -1,7 +1,7 @@
 //! The command `vstp`: a server, clients, measurements and an inspector, on the public API of the crate.
 //!
 //! Each command is a module with its arguments and a `run`; beside them stand the modules that they share: where to
-//! connect to (`url`, `connect`, `link`), what to print (`output`, `message`, `dump`, `progress`, `events`), how to end
+//! connect to (`url`, `connect`, `from_env`, `link`), what to print (`output`, `message`, `dump`, `progress`, `events`), how to end
 //! (`exit`, `signals`). Rules for all of them: data on stdout, everything else on stderr; one line says what went wrong and what to
 //! do; secrets come from files.
 
@@ -15,6 +15,7 @@ mod dump;
 mod events;
 mod exit;
 mod file;
+mod from_env;
 mod health;
 mod inspect;
 mod link;

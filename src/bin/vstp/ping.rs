@@ -75,7 +75,7 @@ impl Probe {
             return Ok(Self::Link(Link::connect(url, connect, talk)?));
         }
         connect.check(url, talk)?;
-        if connect.event_log.is_some() {
+        if connect.event_log.is_some() && !connect.from_env.event_log {
             return Err(Failure::usage(
                 "a PING over vstp+udp:// has no session, so --event-log has nothing to write; `vstp bench` opens one",
             ));
