@@ -250,7 +250,8 @@ impl ServerConfig {
     /// How much all connections of one address may send together, whichever of them sends it; an IPv6 /64
     /// counts as one. Default: no limit. It may be there beside [`rate_limit`](Self::rate_limit): a connection
     /// waits for both. What an address has sent counts on its next connection as well, as long as it is among
-    /// the 65,536 that sent last.
+    /// the 65,536 that sent last; whatever it is, the next message waits for a minute at most. Over TCP;
+    /// datagrams have [`UdpConfig::rate_limit`](crate::net::udp::UdpConfig::rate_limit).
     ///
     /// Clients behind one NAT have one address, so it is to be much wider than that of one connection.
     ///

@@ -167,6 +167,30 @@ fn e12_what_an_address_owes_waits_for_its_next_connection_and_for_nobody_elsewhe
 }
 
 #[test]
+fn e12_a_message_for_each_connection_without_hello_waits_as_well() {
+    // Nothing comes back while this runs.
+    let limit = RateLimit::default().frames(1, 3);
+    let settings = ServerConfig::default()
+        .rate_limit_per_address(Some(limit))
+        .tcp(config().handshake_timeout(Duration::from_millis(300)));
+    let server = echo(Kind::Plain, settings);
+    let bytes = encode_frame(&Frame::data("one")).unwrap();
+    let began = clock::now();
+    let answers = (0..10).filter(|_| {
+        let mut stream = TcpStream::connect(server.local_addr()).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.write_all(&bytes).unwrap();
+        let mut answer = vec![0; bytes.len()];
+        stream.read_exact(&mut answer).is_ok() && answer == bytes
+    });
+    let answers = answers.count();
+    // The burst, and one for each second that the others waited in vain, or a little longer.
+    let most = 3 + (clock::now() - began).as_secs() as usize + 1;
+    assert!((3..=most).contains(&answers), "{answers} of 10, {most}");
+    server.shutdown(LONG);
+}
+
+#[test]
 fn e12_connections_of_one_address_within_its_rate_never_wait() {
     for kind in BOTH {
         let limit = RateLimit::default().frames(1, 100).bytes(1, 200 * 1024);

@@ -30,3 +30,4 @@ mod sealed;
 mod silence;
 mod sizes;
 mod storm;
+mod switching;

@@ -67,6 +67,8 @@ pub(crate) struct Host {
     pub(crate) events: Vec<(Duration, Event)>,
     /// Messages: when, from whom, in which session.
     pub(crate) heard: Vec<(Duration, SocketAddr, Option<u128>)>,
+    /// The messages themselves, where a test wants them.
+    pub(crate) kept: Option<Vec<Frame>>,
     max_datagram_len: usize,
     /// The timeout that the endpoint named, and when it is going to be called.
     due: Option<(Instant, Instant)>,
@@ -160,6 +162,7 @@ impl World {
             behind: Duration::ZERO,
             events: Vec::new(),
             heard: Vec::new(),
+            kept: None,
             due: None,
             life,
         };
@@ -313,6 +316,14 @@ impl World {
             .expect("the endpoint takes the message")
     }
 
+    /// Sends PING in a session; whether there is one.
+    pub(crate) fn ping(&mut self, from: SocketAddr, to: SocketAddr, number: u64) -> bool {
+        let now = self.now;
+        let is_sent = self.endpoint(from).ping(now, to, number);
+        self.drain(from);
+        is_sent
+    }
+
     /// Puts a datagram in front of `to`, now.
     pub(crate) fn inject(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         self.network.inject(self.now, from, to, bytes);
@@ -374,6 +385,9 @@ impl World {
                 } => {
                     assert!(host.room, "a message without room for it");
                     host.heard.push((since, from, session));
+                    if let Some(kept) = &mut host.kept {
+                        kept.push(frame.clone());
+                    }
                     self.model.got(since, at, host.life, from, frame);
                     continue;
                 }

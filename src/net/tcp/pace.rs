@@ -37,6 +37,8 @@ pub(crate) struct Pace {
     limit: Option<RateLimit>,
     bucket: Bucket,
     addresses: Option<Arc<AddressRates>>,
+    /// Whether the address has been asked what it owes.
+    has_begun: bool,
     /// When the next message may be taken; `None`: now.
     ready_at: Option<Instant>,
 }
@@ -46,6 +48,7 @@ impl Pace {
         Self {
             limit,
             bucket: Bucket::default(),
+            has_begun: addresses.is_none(),
             addresses,
             ready_at: None,
         }
@@ -57,9 +60,16 @@ impl Pace {
         self.limit.is_some() || self.addresses.is_some()
     }
 
+    /// Whether [`Self::begin`] was called, or is not needed.
+    #[inline]
+    pub(crate) const fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
     /// The session of a client at this address is open: what its address has sent on other connections, and
     /// on those before, counts.
     pub(crate) fn begin(&mut self, peer: IpAddr) {
+        self.has_begun = true;
         if let Some(all) = &self.addresses {
             let ready_at = all.lock().ready_at(clock::now(), peer.into(), &all.limit);
             // HELLO may come after messages, for which the connection waits already.

@@ -85,6 +85,8 @@ pub(crate) struct Reader {
     pub(super) lent: Option<Frame>,
     /// The frame that is ready was found, but not handed out yet.
     found_again: bool,
+    /// It is the message that opened the session, and waits for what its address owes.
+    is_held: bool,
     /// The session has more to say than the outbox has room for: until it has, nothing is read.
     is_stalled: bool,
     /// Since when it is so.
@@ -129,6 +131,7 @@ impl Reader {
             ended: None,
             lent: None,
             found_again: false,
+            is_held: false,
             is_stalled: false,
             stalled_since: None,
             write_timeout: config.write_deadline.base,
@@ -250,8 +253,14 @@ impl Reader {
             }
         }
         loop {
+            if !self.pace.has_begun() && self.session.established().is_some() {
+                self.pace.begin(self.shared.peer_addr.ip());
+            }
             if self.is_stalled || self.waits_for_tokens() {
                 return Ok(None);
+            }
+            if std::mem::take(&mut self.is_held) {
+                return self.accept().map(Some);
             }
             let session = &self.session;
             let ready = self.decoder.poll(|head| session.check_head(head));
@@ -283,14 +292,10 @@ impl Reader {
             }
             let was_open = self.session.established().is_some();
             let event = match self.session.handle_frame(self.now, self.decoder.frame()) {
+                Ok(Event::Deliver) if self.pace.has_begun() => return self.accept().map(Some),
                 Ok(Event::Deliver) => {
-                    self.charge();
-                    if self.decoder.frame().flags.contains(Flags::COMP) {
-                        // Before it is acknowledged: what cannot be inflated was not accepted.
-                        self.inflate()?;
-                    }
-                    self.send_answers()?;
-                    return Ok(Some(Next::Frame));
+                    self.is_held = true;
+                    continue;
                 }
                 Ok(event) => event,
                 Err(violation) => return Err(self.refuse(violation)),
@@ -298,10 +303,7 @@ impl Reader {
             match event {
                 Event::Deliver | Event::Consumed => {}
                 Event::Hello { auth_token } => return Ok(Some(Next::Hello(auth_token))),
-                Event::Established => {
-                    self.publish_session();
-                    self.pace.begin(self.shared.peer_addr.ip());
-                }
+                Event::Established => self.publish_session(),
                 Event::Acked { msg_id } => return Ok(Some(Next::Acked(msg_id))),
                 Event::Pong => {
                     return Ok(Some(Next::Pong));
@@ -324,6 +326,17 @@ impl Reader {
                 return Ok(Some(Next::Established));
             }
         }
+    }
+
+    /// Takes the message that is ready.
+    fn accept(&mut self) -> Result<Next, VstpError> {
+        self.charge();
+        if self.decoder.frame().flags.contains(Flags::COMP) {
+            // Before it is acknowledged: what cannot be inflated was not accepted.
+            self.inflate()?;
+        }
+        self.send_answers()?;
+        Ok(Next::Frame)
     }
 
     /// Notes a read that ended no frame.

@@ -78,15 +78,20 @@ impl Rate {
         full_at.checked_sub(self.time(self.burst.saturating_sub(1)))
     }
 
-    fn charge(self, full_at: &mut Option<Instant>, now: Instant, tokens: u64) {
+    /// `most`: how long the next frame waits at most, whatever is owed.
+    fn charge(self, full_at: &mut Option<Instant>, now: Instant, tokens: u64, most: Duration) {
         let from = full_at.map_or(now, |at| at.max(now));
-        let at = from.checked_add(self.time(tokens).min(MAX_DEBT));
-        *full_at = Some(at.unwrap_or(from));
+        let at = from.checked_add(self.time(tokens)).unwrap_or(from);
+        let last = now.checked_add(self.time(self.burst).saturating_add(most));
+        *full_at = Some(last.map_or(at, |last| at.min(last)));
     }
 }
 
-/// What one charge may cost at most: longer than a connection lasts, short enough for the clock.
+/// What a peer may owe at most: longer than a connection lasts, short enough for the clock.
 const MAX_DEBT: Duration = Duration::from_secs(24 * 3600);
+/// What those may owe at most who share a bucket: whoever has spent the share of the others and left shall
+/// not have shut them out for long.
+pub const MAX_SHARED_DEBT: Duration = Duration::from_secs(60);
 
 /// The tokens of one peer: of each kind the time at which the bucket is full again, which says all (the
 /// generic cell rate algorithm, ITU-T I.371). A new one is full.
@@ -109,11 +114,15 @@ impl Bucket {
     /// Takes the tokens of a frame of so many bytes. Its length may exceed what is there: then the next
     /// frame waits for longer.
     pub fn charge(&mut self, now: Instant, len: usize, limit: &RateLimit) {
+        self.charge_up_to(MAX_DEBT, now, len, limit);
+    }
+
+    fn charge_up_to(&mut self, most: Duration, now: Instant, len: usize, limit: &RateLimit) {
         if let Some(rate) = limit.frames {
-            rate.charge(&mut self.frames, now, 1);
+            rate.charge(&mut self.frames, now, 1, most);
         }
         if let Some(rate) = limit.bytes {
-            rate.charge(&mut self.bytes, now, len as u64);
+            rate.charge(&mut self.bytes, now, len as u64, most);
         }
     }
 

@@ -1,6 +1,6 @@
 //! [`RateTable`]: a bucket for each network, of a fixed number; the one used longest ago gives way.
 
-use super::{Bucket, RateLimit};
+use super::{Bucket, MAX_SHARED_DEBT, RateLimit};
 use crate::proto::network::Network;
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
@@ -25,7 +25,8 @@ impl RateTable {
         self.bucket(network).take(now, len, limit)
     }
 
-    /// Charges a frame of so many bytes that has been taken; when the next may be, if that is later.
+    /// Charges a frame of so many bytes that has been taken; when the next may be, if that is later:
+    /// [`MAX_SHARED_DEBT`] at most.
     pub fn charge(
         &mut self,
         now: Instant,
@@ -34,7 +35,7 @@ impl RateTable {
         limit: &RateLimit,
     ) -> Option<Instant> {
         let bucket = self.bucket(network);
-        bucket.charge(now, len, limit);
+        bucket.charge_up_to(MAX_SHARED_DEBT, now, len, limit);
         bucket.ready_at(now, limit)
     }
 
@@ -76,6 +77,7 @@ impl RateTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[expect(clippy::disallowed_methods, reason = "the origin of a virtual clock")]
     fn origin() -> Instant {
@@ -101,6 +103,25 @@ mod tests {
         // Room for the entries, doubled once for those that were removed.
         let capacity = table.entries.capacity();
         assert!(capacity <= 4 * MAX_NETWORKS, "{capacity}");
+    }
+
+    #[test]
+    fn e12_what_is_owed_together_is_forgiven_after_a_minute_and_less_is_not() {
+        let (mut table, now) = (RateTable::default(), origin());
+        let (flooded, modest) = (Network::V6(1), Network::V6(2));
+        for _ in 0..1_000_000 {
+            table.charge(now, flooded, 1, &LIMIT);
+        }
+        assert_eq!(
+            table.ready_at(now, flooded, &LIMIT),
+            Some(now + MAX_SHARED_DEBT + Duration::from_secs(1)),
+            "the whole of it and the time of one token"
+        );
+        for _ in 0..12 {
+            table.charge(now, modest, 1, &LIMIT);
+        }
+        let all = now + Duration::from_secs(12 - 2 + 1);
+        assert_eq!(table.ready_at(now, modest, &LIMIT), Some(all));
     }
 
     #[test]
@@ -131,7 +152,7 @@ mod tests {
         let waits: Vec<_> = (0..4)
             .map(|_| table.charge(now, mine, 1, &LIMIT).map(|at| at - now))
             .collect();
-        let seconds = |count| Some(std::time::Duration::from_secs(count));
+        let seconds = |count| Some(Duration::from_secs(count));
         assert_eq!(waits, [None, seconds(1), seconds(2), seconds(3)]);
         assert!(table.ready_at(now, mine, &LIMIT).is_some());
         assert_eq!(table.ready_at(now, other, &LIMIT), None);
