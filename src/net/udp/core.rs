@@ -32,11 +32,11 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    /// Bytes that it takes in the queue.
+    /// Bytes that it takes in the queue, at least one.
     pub(super) fn len(&self) -> usize {
         let headers = self.frame.headers.iter();
         let headers: usize = headers.map(|h| h.key.len() + h.value.len()).sum();
-        self.frame.payload.len() + headers
+        (self.frame.payload.len() + headers).max(1)
     }
 }
 

@@ -46,8 +46,8 @@ pub(crate) struct Driver {
     pub(super) drained: Condvar,
     turn: Turn,
     /// Bytes of the messages in the inbox.
-    inbox_len: AtomicUsize,
-    messages: Receiver<Incoming>,
+    pub(super) inbox_len: AtomicUsize,
+    pub(super) messages: Receiver<Incoming>,
     /// One thread sends, in the order of the protocol; who comes meanwhile leaves it to that one.
     sending: AtomicBool,
     has_more: AtomicBool,
@@ -304,13 +304,6 @@ impl Driver {
         count
     }
 
-    fn has_inbox_room(&self) -> bool {
-        let len = self.inbox_len.load(Ordering::Relaxed);
-        // An empty queue takes a message of any size; an empty message takes a place.
-        let count = self.messages.len();
-        count == 0 || (count < self.config.recv_queue_count && len < self.config.recv_queue_len)
-    }
-
     /// Waits until `check` gives something, and reads the socket meanwhile if nobody else does.
     ///
     /// `None`: the deadline has passed, or the socket was closed.
@@ -368,37 +361,11 @@ impl Driver {
                 self.read(turn.buffer(), wait);
             } else {
                 let _waiting = self.turn.wait();
-                if let Some(incoming) = self.next_message(wait)? {
+                if let Some(incoming) = self.next_message(wait, || ())? {
                     return Ok(Some(incoming));
                 }
             }
         }
-    }
-
-    /// Waits for a message that somebody else reads, for a tick at most: for workers, of which one that
-    /// reads would not work.
-    pub(crate) fn next_message(&self, wait: Duration) -> Result<Option<Incoming>, VstpError> {
-        use crossbeam_channel::RecvTimeoutError;
-        match self.messages.recv_timeout(wait.min(TICK)) {
-            Ok(incoming) => Ok(Some(self.taken(incoming))),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(closed()),
-        }
-    }
-
-    /// A message that is there already.
-    pub(crate) fn try_recv(&self) -> Result<Option<Incoming>, VstpError> {
-        use crossbeam_channel::TryRecvError;
-        match self.messages.try_recv() {
-            Ok(incoming) => Ok(Some(self.taken(incoming))),
-            Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(closed()),
-        }
-    }
-
-    fn taken(&self, incoming: Incoming) -> Incoming {
-        self.inbox_len.fetch_sub(incoming.len(), Ordering::Relaxed);
-        incoming
     }
 
     /// Sends a frame once.
@@ -511,10 +478,6 @@ impl Driver {
 
     pub(crate) const fn read_timeout(&self) -> Option<Duration> {
         self.config.read_timeout
-    }
-
-    pub(crate) fn inbox_is_empty(&self) -> bool {
-        self.messages.is_empty()
     }
 
     pub(crate) fn session_count(&self) -> usize {

@@ -22,6 +22,7 @@ pub(crate) mod core;
 mod delivery;
 pub(crate) mod driver;
 pub(crate) mod in_session;
+mod inbox;
 mod messages;
 mod place;
 mod reception;

@@ -91,7 +91,8 @@ impl Serving {
     fn is_quiet(&self) -> bool {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.is_empty()
-            || (self.busy.load(Ordering::Acquire) == 0 && self.running.driver.inbox_is_empty())
+            // In this order: a message is counted here before it leaves the inbox.
+            || (self.running.driver.inbox_is_empty() && self.busy.load(Ordering::Acquire) == 0)
     }
 
     /// Waits for the handlers, says goodbye, closes the socket, joins the threads.

@@ -31,9 +31,11 @@ pub(super) struct Work {
 fn run(serving: &Serving, work: &Work) {
     let driver = &serving.running.driver;
     loop {
-        match driver.next_message(Duration::from_secs(1)) {
+        let begin = || {
+            serving.busy.fetch_add(1, Ordering::AcqRel);
+        };
+        match driver.next_message(Duration::from_secs(1), begin) {
             Ok(Some(incoming)) => {
-                serving.busy.fetch_add(1, Ordering::AcqRel);
                 serve(serving, work, incoming);
                 serving.busy.fetch_sub(1, Ordering::AcqRel);
                 serving.ended.notify();
