@@ -6,6 +6,8 @@
 //!    │     ^                                                          │
 //!    │     └───────── after a random time, ever longer <──────────────┘
 //!    └──failed──> Failed ───────────────^
+//!
+//!   Lost or Failed by what `give_up_on` names ──> GaveUp
 //! ```
 //!
 //! Its thread (`vstp-reconnect`) connects and looks; calls are made by their callers, see
@@ -55,6 +57,11 @@ pub enum ConnectionState {
         /// A random time, ever longer while attempts fail.
         retry_in: Duration,
     },
+    /// It does nothing any more, because of a failure that [`ReconnectConfig::give_up_on`] names. Calls end at once.
+    GaveUp {
+        /// That failure.
+        error: Arc<VstpError>,
+    },
     /// It was dropped, and does nothing any more.
     Closed,
 }
@@ -77,8 +84,10 @@ pub struct ReconnectConfig {
     longest: Duration,
     seed: Option<u64>,
     on_state: Option<OnState>,
+    give_up_on: Option<GiveUpOn>,
 }
 
+type GiveUpOn = Arc<dyn Fn(&VstpError) -> bool + Send + Sync>;
 type OnState = Arc<dyn Fn(&ConnectionState) + Send + Sync>;
 
 impl Default for ReconnectConfig {
@@ -88,6 +97,7 @@ impl Default for ReconnectConfig {
             longest: Duration::from_secs(30),
             seed: None,
             on_state: None,
+            give_up_on: None,
         }
     }
 }
@@ -115,6 +125,35 @@ impl ReconnectConfig {
     pub fn on_state(mut self, call: impl Fn(&ConnectionState) + Send + Sync + 'static) -> Self {
         self.on_state = Some(Arc::new(call));
         self
+    }
+
+    /// After which failures no further attempt is made: those that waiting cannot cure, such as a wrong certificate.
+    /// Default: none, as somebody may correct the server. It runs where [`on_state`](Self::on_state) does; a panic in
+    /// it is caught and logged, and means no.
+    ///
+    /// # Example
+    /// ```
+    /// use vstp::VstpError;
+    /// use vstp::easy::ReconnectConfig;
+    /// let config = ReconnectConfig::default().give_up_on(|error| matches!(error, VstpError::Tls(_)));
+    /// # let _ = config;
+    /// ```
+    #[must_use]
+    pub fn give_up_on(
+        mut self,
+        judge: impl Fn(&VstpError) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.give_up_on = Some(Arc::new(judge));
+        self
+    }
+
+    fn gives_up_on(&self, error: &VstpError) -> bool {
+        self.give_up_on.as_ref().is_some_and(|judge| {
+            catch_unwind(AssertUnwindSafe(|| judge(error))).unwrap_or_else(|_| {
+                log::error!("what judges the failures of connections panicked");
+                false
+            })
+        })
     }
 }
 
@@ -252,6 +291,7 @@ impl ReconnectingClient {
     /// # Errors
     /// - `ServerError`: the server's handler failed.
     /// - `Timeout(Connect)`: there was no connection in time; not sent.
+    /// - `ConnectionClosed(Local)`: it [gave up](ReconnectConfig::give_up_on); [`state`](Self::state) says why.
     /// - Others as [`SharedTcpClient::call`], with what became of the request. An idempotent one was made
     ///   three more times before, if there was time.
     pub fn call_with<R: DeserializeOwned>(
@@ -378,6 +418,9 @@ impl Inner {
                     return Ok(client.clone());
                 }
             }
+            if matches!(state.current, ConnectionState::GaveUp { .. }) {
+                return Err(VstpError::ConnectionClosed(ClosedBy::Local));
+            }
             let left = until.map(|at| at.saturating_duration_since(clock::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return Err(VstpError::Timeout(TimeoutKind::Connect));
@@ -408,11 +451,16 @@ impl Inner {
             if self.lock().stopped {
                 break;
             }
-            let (ConnectionState::Lost { retry_in, .. } | ConnectionState::Failed { retry_in, .. }) =
-                next
+            let (ConnectionState::Lost { error, retry_in }
+            | ConnectionState::Failed { error, retry_in }) = &next
             else {
                 break;
             };
+            if self.config.gives_up_on(error) {
+                let error = Arc::clone(error);
+                return self.enter(ConnectionState::GaveUp { error });
+            }
+            let retry_in = *retry_in;
             self.enter(next);
             if self.pause(retry_in) {
                 break;

@@ -1,9 +1,14 @@
 //! Both transports at one port: `vstp server --auto`, and `vstp+auto://` of every client.
 
-use crate::util::{Folder, Running, Server, command, noise, sha256, vstp, vstp_with};
+use crate::util::{Folder, LONG, Running, Server, command, noise, sha256, vstp, vstp_with};
 use serde_json::json;
-use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use std::{fs, thread};
 
 /// The same port, in another way.
 fn by(server: &Server, scheme: &str) -> String {
@@ -52,6 +57,8 @@ fn with_tls_datagrams_are_sealed_and_no_others_are_taken() {
     let ping = ["ping", &server.url, "-n", "2", "-i", "300ms", "--json"];
     let events = vstp(&[&ping[..], &["--via", "udp"]].concat()).ok().json();
     assert_eq!(events[0]["tls"]["version"], "TLSv1.3");
+    let features = events[0]["features"].as_array().unwrap();
+    assert!(features.contains(&json!("dual")), "{features:?}");
     assert_eq!(events[2]["udp_sealed"], true, "{}", events[2]);
     assert!(events[2]["ms"].as_f64().unwrap() > 0.0, "{}", events[2]);
     for via in ["tcp", "udp"] {
@@ -67,6 +74,146 @@ fn a_server_of_one_transport_is_served_by_that_one() {
     let url = by(&server, "vstp+auto");
     assert_eq!(vstp(&["call", &url, "-d", "x"]).ok().text(), "x\n");
     vstp(&["call", &url, "-d", "x", "--via", "udp"]).failed(3, &["vstp server --auto"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_that_goes_silent_is_not_counted_as_answering() {
+    use rustix::process::Signal;
+    for via in ["tcp", "udp", "auto"] {
+        let server = Server::start(&["--plaintext", "--auto"]);
+        let args = [
+            "ping",
+            &server.url,
+            "--plaintext",
+            "--json",
+            "-i",
+            "50ms",
+            "--via",
+            via,
+        ];
+        let mut ping = Running::start(command(&args));
+        while !ping.line().contains("\"answer\"") {}
+        server.running.signal(Signal::STOP);
+        while !ping.line().contains("\"lost\"") {}
+        // All of them, until it is back.
+        for _ in 0..2 {
+            let line = ping.line();
+            assert!(line.contains("\"lost\""), "{via}: {line}");
+        }
+        server.running.signal(Signal::CONT);
+        while !ping.line().contains("\"answer\"") {}
+    }
+}
+
+/// What stands before a server of both transports in plaintext: it lets everything pass but PINGs over UDP, which is
+/// what a network that loses them looks like, and TCP after some time.
+struct Relay {
+    address: SocketAddr,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Relay {
+    fn before(server: &Server, delay: Duration) -> Self {
+        let server: SocketAddr = server.address().parse().unwrap();
+        // A port that is free on both transports.
+        let (tcp, udp) = loop {
+            let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+            if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()) {
+                break (tcp, udp);
+            }
+        };
+        let address = tcp.local_addr().unwrap();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&is_over);
+        let relay = move || {
+            // The first client, and no other.
+            let (client, _) = tcp.accept().unwrap();
+            let there = TcpStream::connect(server).unwrap();
+            for (mut from, mut to) in [
+                (client.try_clone().unwrap(), there.try_clone().unwrap()),
+                (there, client),
+            ] {
+                let copy = move || {
+                    let mut buffer = [0; 4096];
+                    while let Ok(len @ 1..) = from.read(&mut buffer) {
+                        let _ = crossbeam_channel::after(delay).recv();
+                        if to.write_all(&buffer[..len]).is_err() {
+                            break;
+                        }
+                    }
+                    let _ = to.shutdown(Shutdown::Write);
+                };
+                thread::Builder::new().spawn(copy).unwrap();
+            }
+        };
+        thread::Builder::new().spawn(relay).unwrap();
+        let datagrams = move || {
+            let mut client = None;
+            let mut buffer = [0; 2048];
+            udp.set_read_timeout(Some(Duration::from_millis(100)))
+                .unwrap();
+            while !stop.load(Ordering::Relaxed) {
+                let Ok((len, from)) = udp.recv_from(&mut buffer) else {
+                    continue;
+                };
+                let frame = vstp::try_decode_frame(
+                    &mut vstp::wire::Buffer::from(buffer[..len].to_vec()),
+                    buffer.len(),
+                );
+                let is_ping =
+                    matches!(frame, Ok(Some(frame)) if frame.typ == vstp::FrameType::Ping);
+                let to = if from == server {
+                    client
+                } else {
+                    client = Some(from);
+                    Some(server).filter(|_| !is_ping)
+                };
+                if let Some(to) = to {
+                    let _ = udp.send_to(&buffer[..len], to);
+                }
+            }
+        };
+        thread::Builder::new().spawn(datagrams).unwrap();
+        Self { address, is_over }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_server_whose_udp_does_not_answer_is_not_healthy_over_udp() {
+    let server = Server::start(&["--plaintext", "--auto"]);
+    let health = |args: &[&str]| {
+        let relay = Relay::before(&server, Duration::ZERO);
+        let url = format!("vstp+auto://{}", relay.address);
+        vstp(&[&["health", &url, "--plaintext"], args].concat())
+    };
+    health(&["--via", "tcp"]).ok();
+    let long = format!("{}s", LONG.as_secs());
+    health(&["--within", &long]).ok();
+    health(&["--via", "udp", "--timeout", "3s"]).failed(9, &["unhealthy"]);
+    // The wait for UDP leaves room for TCP to be the answer; a machine with much to do may need more than one look.
+    let is_healthy = |_| health(&["--timeout", "990ms"]).code == 0;
+    assert!((0..20).any(is_healthy));
+}
+
+#[test]
+fn a_server_that_is_far_away_answers_however_often_it_is_asked() {
+    let server = Server::start(&["--plaintext", "--auto"]);
+    // There and back.
+    let relay = Relay::before(&server, Duration::from_millis(90));
+    let url = format!("vstp+auto://{}", relay.address);
+    let ping = ["ping", &url, "--plaintext", "--json", "--via", "tcp"];
+    let events = vstp(&[&ping[..], &["-n", "5", "-i", "100ms"]].concat());
+    for answer in &events.ok().json()[1..6] {
+        assert_eq!(answer["event"], "answer");
+        assert!(answer["ms"].as_f64().unwrap() >= 180.0, "{answer}");
+    }
 }
 
 #[test]

@@ -126,6 +126,77 @@ fn a_log_that_cannot_be_opened_ends_with_8() {
     vstp(&["plot", gone]).failed(8, &[gone]);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_log_that_another_program_writes_is_left_alone() {
+    use rustix::process::Signal;
+    let folder = Folder::new();
+    let log = folder.path("log");
+    let first = ["--plaintext", "--event-log", &log];
+    let server = Server::start(&first);
+    vstp(&["call", &server.url, "--plaintext", "-d", "x"]).ok();
+    let other = Server::start(&["--plaintext"]);
+    for args in [
+        &["server", "127.0.0.1:0"][..],
+        // Its port is taken, too.
+        &["server", server.address()],
+        &["listen", "127.0.0.1:0"],
+        &["call", &other.url, "-d", "x"],
+        &["bench", &other.url, "-t", "1ms"],
+    ] {
+        vstp(&[args, &first].concat()).failed(8, &[&log, "another program"]);
+    }
+    server.running.signal(Signal::TERM);
+    server.running.end().ok();
+    let all = events(&log);
+    assert_eq!(all[0]["name"], "vstp:log_started");
+    assert_eq!(named(&all, "connection_closed").len(), 1);
+    // Afterwards it is anybody's, and begins anew.
+    vstp(&[&["call", &other.url, "-d", "x"], &first[..]].concat()).ok();
+    assert!(events(&log).len() < all.len() + 10);
+    assert_eq!(named(&events(&log), "log_started").len(), 1);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_log_that_cannot_be_written_is_said_to_be_lacking() {
+    let server = Server::start(&["--plaintext", "--bench"]);
+    let log = ["--plaintext", "--event-log", "/dev/full"];
+    for args in [
+        &["call", &server.url, "-d", "x"][..],
+        &["send", &server.url, "-m", "x"],
+        &["ping", &server.url, "-n", "1"],
+        &["bench", &server.url, "-t", "1ms"],
+    ] {
+        let ended = vstp(&[args, &log].concat()).ok();
+        assert!(
+            ended.err.contains("the event log is not whole"),
+            "{ended:?}"
+        );
+    }
+    let folder = Folder::new();
+    let svg = ["--svg", &folder.path("a.svg")];
+    let bench = ["bench", &server.url, "-t", "1ms"];
+    let ended = vstp(&[&bench[..], &log, &svg].concat());
+    assert_eq!(ended.code, 8, "{ended:?}");
+    assert!(ended.err.contains("nothing to draw"), "{ended:?}");
+    assert!(folder.names().is_empty());
+    // Also of a server, which hears of it when it ends.
+    let server = Server::start(&log);
+    vstp(&["call", &server.url, "--plaintext", "-d", "x"]).ok();
+    server.running.signal(rustix::process::Signal::TERM);
+    let ended = server.running.end().ok();
+    assert!(
+        ended.err.contains("the event log is not whole"),
+        "{ended:?}"
+    );
+    // Whoever does not want to keep it is not told anything, nor kept out.
+    let other = Server::start(&["--plaintext", "--event-log", "/dev/null"]);
+    let call = ["call", &other.url, "--plaintext", "-d", "x"];
+    let ended = vstp(&[&call[..], &["--event-log", "/dev/null"]].concat()).ok();
+    assert_eq!(ended.err, "");
+}
+
 // Pictures.
 
 #[derive(Debug)]
@@ -291,6 +362,14 @@ fn points_are_where_the_log_says() {
         svg.contains("&lt;script&gt;&amp;") && !svg.contains("<script"),
         "{svg}"
     );
+    let odd = line(0.1, "rtt_updated", "{\"latest_rtt\":1}").replace("udp/a/b", "a\\u001bb\\u0000");
+    let svg = vstp_with(&["plot", "-"], format!("{log}{odd}").as_bytes())
+        .ok()
+        .text();
+    assert!(
+        svg.contains("a\\u{1b}b") && !svg.contains(|c: char| c.is_control() && c != '\n'),
+        "{svg}"
+    );
 
     // Over TCP the system keeps the window.
     let tcp = line(0.1, "frame_sent", "{\"length\":1000}");
@@ -311,11 +390,28 @@ fn a_damaged_log_is_refused_with_the_number_of_the_line() {
         ("{\"event\":\"start\",\"v\":1}\n", "no `time`"),
         (&good[..40], "not JSON"),
         (&good.replace("1000", "\"x\""), "`length`"),
+        (&good.replace("1000", "1e308"), "`length`"),
+        (&good.replace("1000", "1.1e15"), "`length`"),
+        (
+            &good
+                .replace("frame_sent", "rtt_updated")
+                .replace("\"length\":1000", "\"latest_rtt\":1e308"),
+            "`latest_rtt`",
+        ),
+        (
+            &good
+                .replace("frame_sent", "metrics_updated")
+                .replace("\"length\":1000", "\"congestion_window\":1e308"),
+            "`congestion_window`",
+        ),
     ] {
         let log = folder.file("log", format!("{good}{good}{bad}\n{good}"));
         vstp(&["plot", &log, "-o", &folder.path("no.svg")]).failed(6, &["log: line 3: ", words]);
         assert!(!folder.0.join("no.svg").exists());
     }
+    // The largest numbers that are taken can be drawn, and so can their sums.
+    let most = "{\"time\":0.1,\"name\":\"vstp:frame_sent\",\"data\":{\"length\":1e15}}\n";
+    vstp_with(&["plot", "-"], most.repeat(100).as_bytes()).ok();
     // The last line of a command that was killed is cut.
     let cut = folder.file("cut", format!("{good}{}", &good[..30]));
     let ended = vstp(&["plot", &cut]).ok();
@@ -323,6 +419,19 @@ fn a_damaged_log_is_refused_with_the_number_of_the_line() {
         ended.err.contains("the last line of the log was cut"),
         "{ended:?}"
     );
+    // The log is never replaced by its picture, and a picture only by a whole one.
+    let log = folder.file("log", good);
+    vstp(&["plot", &log, "-o", &log]).failed(2, &["two files"]);
+    let same = folder.path("../log").replace("..", "./.");
+    vstp(&["plot", &log, "-o", &same]).failed(2, &["two files"]);
+    let bench = ["bench", "--local", "-t", "1ms", "--event-log", &log];
+    vstp(&[&bench[..], &["--svg", &log]].concat()).failed(2, &["two files"]);
+    assert_eq!(fs::read_to_string(&log).unwrap(), good);
+    let svg = folder.file("old.svg", "old");
+    vstp(&["plot", &log, "-o", &svg]).ok();
+    assert!(fs::read_to_string(&svg).unwrap().starts_with("<svg"));
+    assert_eq!(folder.names(), ["cut", "log", "old.svg"]);
+    vstp(&["plot", &log, "-o", &folder.path("")]).failed(8, &["irectory"]);
     vstp_with(&["plot", "-"], b"").failed(6, &["nothing to draw"]);
     vstp_with(&["plot", "-"], &noise(100_000, 3)).failed(6, &["line 1"]);
 }

@@ -290,10 +290,18 @@ fn compressed_payloads_are_inflated() {
     let mut wrong = small;
     *wrong.last_mut().unwrap() ^= 1;
     let bomb = compress(&vec![0; 10_000_000], 9).unwrap();
-    for (payload, words) in [(wrong, "length"), (bomb, "over the limit")] {
+    for (payload, limit, words) in [
+        (wrong, "1MiB", "length"),
+        (bomb.clone(), "1MiB", "more than 1048576 bytes"),
+        // It would be a frame, but no more than 8 MiB of a payload are made.
+        (bomb, "128MiB", "more than 8388608 bytes"),
+    ] {
         let frame = Frame::data(payload).with_flag(Flags::COMP);
-        let args = ["inspect", "--json", "--max-frame-size", "1MiB"];
-        let ended = vstp_with(&args, &encode_frame(&frame).unwrap()).ok();
+        let bytes = encode_frame(&frame).unwrap();
+        let text = vstp_with(&["inspect", "--max-frame-size", limit], &bytes);
+        assert!(text.ok().text().contains(words), "{words}");
+        let args = ["inspect", "--json", "--max-frame-size", limit];
+        let ended = vstp_with(&args, &bytes).ok();
         let error = ended.json()[0]["inflated"]["error"].clone();
         assert!(error.as_str().unwrap().contains(words), "{error}");
     }

@@ -227,6 +227,70 @@ fn the_environment_stands_in_for_flags() {
 }
 
 #[test]
+fn what_means_nothing_is_refused_as_a_flag_and_ignored_from_the_environment() {
+    let folder = Folder::new();
+    let log = folder.path("log");
+    let udp = Server::start(&["--udp"]);
+    let tcp = Server::start(&["--plaintext"]);
+    for (flag, variable, value, args) in [
+        (
+            "--via",
+            "VSTP_VIA",
+            "udp",
+            &["call", &tcp.url, "-d", "x"][..],
+        ),
+        ("--via", "VSTP_VIA", "udp", &["health", &udp.url]),
+        (
+            "--event-log",
+            "VSTP_EVENT_LOG",
+            &log,
+            &["ping", &udp.url, "-n", "1"],
+        ),
+        ("--event-log", "VSTP_EVENT_LOG", &log, &["health", &udp.url]),
+        (
+            "--reconnect",
+            "VSTP_RECONNECT",
+            "1",
+            &["call", &udp.url, "-d", "x"],
+        ),
+        (
+            "--reconnect",
+            "VSTP_RECONNECT",
+            "1",
+            &["listen", "127.0.0.1:0", "-n", "1"],
+        ),
+    ] {
+        let args = [args, &["--plaintext"]].concat();
+        let written = match flag {
+            "--reconnect" => vec![flag],
+            _ => vec![flag, value],
+        };
+        let ended = vstp(&[&args[..], &written].concat());
+        assert_eq!(ended.code, 2, "{ended:?}");
+        assert!(ended.err.contains(flag), "{ended:?}");
+        let mut ignored = command(&args);
+        ignored.env(variable, value);
+        let mut ignored = Running::start(ignored);
+        if args[0] == "listen" {
+            ignored.error_line("listening on");
+            continue;
+        }
+        drop(ignored.stdin.take());
+        ignored.end().ok();
+        // Where it is written as well, it was meant.
+        let mut both = command(&[&args[..], &written].concat());
+        both.env(variable, value);
+        assert_eq!(Running::start(both).end().code, 2);
+    }
+    assert!(folder.names().is_empty());
+    // Where it means something, it counts.
+    let mut call = command(&["call", &udp.url, "-d", "x"]);
+    call.env("VSTP_EVENT_LOG", &log);
+    Running::start(call).end().ok();
+    assert_eq!(folder.names(), ["log"]);
+}
+
+#[test]
 fn quiet_and_verbose_change_stderr_alone() {
     let server = Server::start(&["--dev"]);
     let quiet = vstp(&["-q", "call", &server.url, "-d", "x"]).ok();

@@ -56,6 +56,16 @@ fn a_call_waits_for_a_server_that_is_not_there_yet() {
     ended.failed(4, &["within 300ms (--timeout)"]);
 }
 
+#[test]
+fn a_call_ends_on_time_while_a_server_takes_long_to_answer_at_all() {
+    // The system accepts; nobody says HELLO.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("vstp+tcp://{}", silent.local_addr().unwrap());
+    let args = ["-q", "call", &url, "--plaintext", "-d", "x", "--reconnect"];
+    let times = ["--timeout", "300ms", "--connect-timeout", "1h"];
+    vstp(&[&args[..], &times].concat()).failed(4, &["within 300ms (--timeout)"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_request_that_may_have_been_handled_is_not_sent_again_unless_that_is_allowed() {
@@ -172,9 +182,26 @@ fn a_listener_connects_again_until_it_is_told_to_stop() {
 
 #[test]
 fn what_another_attempt_does_not_help_ends_at_once() {
+    let folder = Folder::new();
     let server = Server::start(&["--plaintext"]);
     let url = format!("vstp://{}", server.address());
-    vstp(&["listen", &url, "--reconnect"]).failed(5, &["TLS"]);
+    let tls = Server::start(&["--dev"]);
+    let pin = "0".repeat(64);
+    let known = folder.file("known", "bob s3cret-of-bob\n");
+    let closed = Server::start(&["--plaintext", "--token-file", &known]);
+    for command in [
+        &["listen"][..],
+        &["send", "-m", "x", "--ack"],
+        &["call", "-d", "x"],
+    ] {
+        // A limit of time that would be reached after the test has given up.
+        let again = [command, &["--reconnect", "--timeout", "1h", "--plaintext"]].concat();
+        vstp(&[&again[..], &[&url]].concat()).failed(5, &["TLS"]);
+        vstp(&[&again[..], &[&tls.url, "--pin", &pin]].concat()).failed(5, &["cannot connect"]);
+        vstp(&[&again[..], &[&tls.url, "--server-name", "other.example"]].concat())
+            .failed(5, &["cannot connect"]);
+        vstp(&[&again[..], &[&closed.url]].concat()).failed(69, &["unauthorized"]);
+    }
     vstp(&["send", "vstp+tcp://localhost", "-m", "x", "--reconnect"]).failed(2, &["--plaintext"]);
     vstp(&["listen", "127.0.0.1:0", "--dev", "--reconnect"]).failed(2, &["URL"]);
     vstp(&["call", "vstp+udp://localhost", "-d", "x", "--reconnect"]).failed(2, &["vstp+tcp://"]);

@@ -911,3 +911,33 @@ fn f10_dropped_clients_leave_nothing_behind() {
         "threads and descriptors are back",
     );
 }
+
+#[test]
+fn a_client_that_has_given_up_makes_no_call_wait() {
+    // Whoever connects is turned away.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&seen);
+    let config = ReconnectConfig::default()
+        .backoff(Duration::from_millis(1), Duration::from_millis(1))
+        .give_up_on(move |_| match count.fetch_add(1, Ordering::Relaxed) {
+            0 => panic!("which means no"),
+            number => number == 2,
+        });
+    let connector = plain(listener.local_addr().unwrap());
+    let client = ReconnectingClient::with(connector, config).unwrap();
+    for _ in 0..3 {
+        drop(listener.accept().unwrap());
+    }
+    for _ in 0..2 {
+        let failed = client.call_with::<u64>(&1, IDEMPOTENT).unwrap_err();
+        assert_eq!(failed.sent, Sent::No);
+        assert!(matches!(failed.error, VstpError::ConnectionClosed(_)));
+    }
+    assert!(matches!(client.state(), ConnectionState::GaveUp { .. }));
+    drop(client);
+    assert_eq!(seen.load(Ordering::Relaxed), 3);
+    // Nobody connects any more.
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err());
+}

@@ -1,10 +1,11 @@
 //! `--reconnect` of send and listen: another connection when one cannot be made or is lost.
 //!
 //! Waits a random time, up to 100 ms, then up to twice that and so on up to 30 s, as
-//! `vstp::easy::ReconnectingClient`, which `vstp call` uses.
+//! `vstp::easy::ReconnectingClient`, which `vstp call` uses. Which failures are waited for is the same for all.
 
 use crate::connect::ConnectArgs;
 use crate::exit::{self, Failure};
+use crate::from_env::FromEnv;
 use crate::link::Link;
 use crate::output::Talk;
 use crate::signals::Event;
@@ -25,6 +26,8 @@ const STABLE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct AgainArgs {
+    #[command(flatten)]
+    pub(crate) from_env: FromEnv,
     /// Connect again when the server cannot be reached or the connection is lost, after random times up to 30s
     #[arg(long, env = "VSTP_RECONNECT", value_parser = FalseyValueParser::new())]
     pub(crate) reconnect: bool,
@@ -110,7 +113,7 @@ impl<'a> Again<'a> {
 }
 
 /// Whether the failure may be over with the next attempt: the network, a limit of time, a server that ends or is full.
-fn can_pass(failure: &Failure) -> bool {
+pub(crate) fn can_pass(failure: &Failure) -> bool {
     [
         exit::CONNECT,
         exit::TIMEOUT,

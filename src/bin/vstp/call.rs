@@ -1,6 +1,6 @@
 //! `vstp call`: a request and its answer.
 
-use crate::again::AgainArgs;
+use crate::again::{self, AgainArgs};
 use crate::connect::ConnectArgs;
 use crate::exit::{self, Failure};
 use crate::link::Link;
@@ -84,7 +84,8 @@ pub(crate) fn run(args: CallArgs, talk: Talk) -> Result<(), Failure> {
         (.., true) => Form::Raw,
         _ => Form::People,
     };
-    if args.again.reconnect {
+    let is_stream = matches!(args.url.scheme, Scheme::Tls | Scheme::Tcp);
+    if args.again.reconnect && (is_stream || !args.again.from_env.reconnect) {
         let client = reconnecting(&args, talk)?;
         let options = CallOptions::new().timeout(args.connect.timeout);
         let options = match args.idempotent {
@@ -131,6 +132,9 @@ fn ask(
 fn reconnecting(args: &CallArgs, talk: Talk) -> Result<ReconnectingClient, Failure> {
     args.connect.check(&args.url, talk)?;
     let (address, config) = (&args.url.address, args.connect.tcp()?);
+    // The end of the command waits for an attempt that is being made.
+    let limit = args.connect.connect_timeout.min(args.connect.timeout);
+    let config = config.connect_timeout(limit).handshake_timeout(limit);
     let connector = match args.url.scheme {
         Scheme::Tls => Connector::tcp_with(address, &args.connect.tls(&args.url)?, config),
         Scheme::Tcp => Connector::plain(address, config),
@@ -140,7 +144,9 @@ fn reconnecting(args: &CallArgs, talk: Talk) -> Result<ReconnectingClient, Failu
         }
     };
     let url = args.url.clone();
-    let config = ReconnectConfig::default().on_state(move |state| {
+    let config = ReconnectConfig::default();
+    let config = config.give_up_on(|error| !again::can_pass(&error.into()));
+    let config = config.on_state(move |state| {
         let (what, error, wait) = match state {
             ConnectionState::Lost { error, retry_in } => ("lost", error, retry_in),
             ConnectionState::Failed { error, retry_in } => ("no connection", error, retry_in),
@@ -156,6 +162,10 @@ fn reconnecting(args: &CallArgs, talk: Talk) -> Result<ReconnectingClient, Failu
 
 /// What became of the request, too.
 fn failed(failed: CallError, client: &ReconnectingClient, args: &CallArgs) -> Failure {
+    if let (Sent::No, ConnectionState::GaveUp { error }) = (failed.sent, client.state()) {
+        let what = format!("cannot connect to {}", args.url);
+        return Failure::from(&*error).while_doing(what);
+    }
     if let (Sent::No, VstpError::Timeout(TimeoutKind::Connect)) = (failed.sent, &failed.error) {
         let cause = match client.state() {
             ConnectionState::Lost { error, .. } | ConnectionState::Failed { error, .. } => {

@@ -3,7 +3,9 @@
 //! Every flag has a mirror in the environment (`VSTP_...`). No argument is a secret: keys and tokens come from
 //! files or from the environment.
 
+use crate::events;
 use crate::exit::Failure;
+use crate::from_env::FromEnv;
 use crate::output::Talk;
 use crate::token;
 use crate::units;
@@ -12,9 +14,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use vstp::VstpError;
 use vstp::ext::CompressionConfig;
 use vstp::net::auto::AutoConfig;
 use vstp::net::event_log::EventLog;
@@ -24,14 +24,16 @@ use vstp::net::tls::{TlsClientConfig, dev};
 use vstp::net::udp::UdpConfig;
 use vstp::proto::auto::{AutoSwitchConfig, Via};
 
-/// Of `AutoSwitchConfig::probe_interval`: what a peer answers without complaint, and the default.
-const SHORTEST_PROBE: Duration = Duration::from_millis(100);
+/// Of `AutoSwitchConfig::probe_interval`: what leaves an answer a second to come, and the default.
+const SHORTEST_PROBE: Duration = Duration::from_secs(1);
 const LONGEST_PROBE: Duration = Duration::from_secs(2);
 
 /// How to reach a server.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectArgs {
+    #[command(flatten)]
+    pub(crate) from_env: FromEnv,
     /// Trust the authorities in this PEM file, and no others
     #[arg(long, value_name = "FILE", env = "VSTP_CACERT")]
     pub(crate) cacert: Option<PathBuf>,
@@ -77,12 +79,9 @@ pub(crate) struct ConnectArgs {
     /// Largest frame to send and accept (default: 8MiB, over UDP 128MiB)
     #[arg(long, value_name = "SIZE", env = "VSTP_MAX_FRAME_SIZE", value_parser = units::length)]
     pub(crate) max_frame_size: Option<usize>,
-    /// Write what happens on connections to this file, a JSON object a line (`vstp plot` draws it); replaces what is in it
+    /// Write what happens on connections to this file, a JSON object a line (`vstp plot` draws it); replaces what is in it, and has no limit of size
     #[arg(long, value_name = "FILE", env = "VSTP_EVENT_LOG")]
     pub(crate) event_log: Option<PathBuf>,
-    /// The file of --event-log, once it is open: all connections of a command write to the same.
-    #[arg(skip)]
-    pub(crate) events: Arc<OnceLock<EventLog>>,
     /// Over vstp+auto://: the time from one measurement to the next, where the command has an opinion.
     #[arg(skip)]
     pub(crate) probe_interval: Option<Duration>,
@@ -104,14 +103,6 @@ impl From<ViaArg> for Via {
             ViaArg::Udp => Self::Udp,
         }
     }
-}
-
-/// A log of events in this file, which loses what was in it.
-pub(crate) fn event_log(path: &Path) -> Result<EventLog, Failure> {
-    EventLog::file(path).map_err(|error| match error {
-        VstpError::Io(error) => Failure::file(path, &error),
-        other => other.into(),
-    })
 }
 
 /// The SHA-256 of a public key.
@@ -138,7 +129,7 @@ impl ConnectArgs {
                  use vstp:// for TLS, or say that you agree with --plaintext"
             )));
         }
-        if url.scheme != Scheme::Auto && self.via != ViaArg::Auto {
+        if url.scheme != Scheme::Auto && self.via != ViaArg::Auto && !self.from_env.via {
             return Err(Failure::usage(format!(
                 "--via chooses where there are two transports, and {url} is one; use vstp+auto://"
             )));
@@ -186,14 +177,7 @@ impl ConnectArgs {
 
     /// The log of events that --event-log asks for.
     pub(crate) fn event_log(&self) -> Result<Option<EventLog>, Failure> {
-        if let Some(log) = self.events.get() {
-            return Ok(Some(log.clone()));
-        }
-        let Some(path) = &self.event_log else {
-            return Ok(None);
-        };
-        let log = event_log(path)?;
-        Ok(Some(self.events.get_or_init(|| log).clone()))
+        self.event_log.as_deref().map(events::log).transpose()
     }
 
     /// Whom to trust: what the flags say; without them the certificates for development on a loopback
@@ -274,7 +258,7 @@ impl ConnectArgs {
                 let interval = interval.clamp(SHORTEST_PROBE, LONGEST_PROBE);
                 let switch = AutoSwitchConfig::default()
                     .probe_interval(interval)
-                    .probe_timeout(interval.min(Duration::from_secs(1)));
+                    .probe_timeout(SHORTEST_PROBE);
                 config.switch(switch)
             }
             None => config,

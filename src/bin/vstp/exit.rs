@@ -119,12 +119,17 @@ const fn remote_number(code: ErrorCode) -> u8 {
 
 impl From<VstpError> for Failure {
     fn from(error: VstpError) -> Self {
-        if let VstpError::ServerError(remote) = &error {
+        Self::from(&error)
+    }
+}
+
+impl From<&VstpError> for Failure {
+    fn from(error: &VstpError) -> Self {
+        if let VstpError::ServerError(remote) = error {
             let RemoteError { code, message, .. } = &**remote;
             return Self::remote(*code, message);
         }
-        let code = number(&error);
-        Self::new(code, sentence(&error))
+        Self::new(number(error), sentence(error))
     }
 }
 

@@ -84,7 +84,7 @@ pub(crate) fn run(args: ListenArgs, talk: Talk) -> Result<(), Failure> {
     }
     let events = signals::listen(false)?;
     if !Url::is_url(&args.target) {
-        if args.again.reconnect {
+        if args.again.reconnect && !args.again.from_env.reconnect {
             return Err(Failure::usage(
                 "--reconnect is for a URL; an address of this machine is listened on all the time",
             ));

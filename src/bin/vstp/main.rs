@@ -1,8 +1,8 @@
 //! The command `vstp`: a server, clients, measurements and an inspector, on the public API of the crate.
 //!
 //! Each command is a module with its arguments and a `run`; beside them stand the modules that they share: where to
-//! connect to (`url`, `connect`, `link`), what to print (`output`, `message`, `dump`, `progress`), how to end (`exit`,
-//! `signals`). Rules for all of them: data on stdout, everything else on stderr; one line says what went wrong and what to
+//! connect to (`url`, `connect`, `from_env`, `link`), what to print (`output`, `message`, `dump`, `progress`, `events`), how to end
+//! (`exit`, `signals`). Rules for all of them: data on stdout, everything else on stderr; one line says what went wrong and what to
 //! do; secrets come from files.
 
 mod again;
@@ -12,12 +12,15 @@ mod cert;
 mod connect;
 mod demo;
 mod dump;
+mod events;
 mod exit;
 mod file;
+mod from_env;
 mod health;
 mod inspect;
 mod link;
 mod listen;
+mod lock;
 mod manual;
 mod message;
 mod output;
@@ -98,7 +101,9 @@ fn main() -> ExitCode {
         quiet: cli.quiet,
     };
     log_to_stderr(cli.verbose, talk);
-    match run(cli.command, talk) {
+    let result = run(cli.command, talk);
+    events::finish(talk);
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code: 0, .. }) => ExitCode::SUCCESS,
         Err(Failure { code, message }) => {

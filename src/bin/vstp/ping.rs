@@ -30,7 +30,8 @@ Examples:
   vstp ping vstp+udp://10.0.0.7 -n 3 --json  one object for each answer, one for the summary
 
 Over vstp+auto:// the times are the smoothed ones by which the client chooses its transport: that of the transport \
-which messages take or --via names, and then each.
+which messages take or --via names, and then each. The client measures every second at the most, so shorter intervals show \
+a time more than once; while its measurements are not answered, no answer is counted.
 
 The exit code is 4 when nothing answered.";
 
@@ -65,8 +66,8 @@ const LOOK: Duration = Duration::from_millis(5);
 /// How long it is waited for the first measurement of the transport that messages do not take.
 const FIRST: Duration = Duration::from_secs(1);
 
-/// Longest wait for one PONG over UDP, where it can be lost.
-const UDP_WAIT: Duration = Duration::from_secs(2);
+/// Longest wait for one PONG where it can be lost, or where the client measures by itself.
+const LOST_WAIT: Duration = Duration::from_secs(2);
 
 impl Probe {
     pub(crate) fn open(url: &Url, connect: &ConnectArgs, talk: Talk) -> Result<Self, Failure> {
@@ -74,7 +75,7 @@ impl Probe {
             return Ok(Self::Link(Link::connect(url, connect, talk)?));
         }
         connect.check(url, talk)?;
-        if connect.event_log.is_some() {
+        if connect.event_log.is_some() && !connect.from_env.event_log {
             return Err(Failure::usage(
                 "a PING over vstp+udp:// has no session, so --event-log has nothing to write; `vstp bench` opens one",
             ));
@@ -93,7 +94,7 @@ impl Probe {
         };
         let socket = UdpSocket::bind(any).map_err(failed)?;
         socket.connect(server).map_err(failed)?;
-        let wait = connect.timeout.min(UDP_WAIT).max(Duration::from_millis(1));
+        let wait = connect.timeout.min(LOST_WAIT).max(Duration::from_millis(1));
         socket.set_read_timeout(Some(wait)).map_err(failed)?;
         Ok(Self::Udp(socket))
     }
@@ -124,10 +125,16 @@ impl Probe {
     fn features(&self) -> Vec<String> {
         let features = match self {
             Self::Link(Link::Tcp(client)) => client.features().to_string(),
-            Self::Link(Link::Udp(_) | Link::Auto(_)) | Self::Udp(_) => String::new(),
+            Self::Link(Link::Auto(link)) => link.client.features().to_string(),
+            Self::Link(Link::Udp(_)) | Self::Udp(_) => String::new(),
         };
         let names = features.split(',').filter(|name| !name.is_empty());
         names.map(str::to_owned).collect()
+    }
+
+    /// Whether a PING without an answer says nothing about the next one.
+    const fn can_lose(&self) -> bool {
+        matches!(self, Self::Udp(_) | Self::Link(Link::Auto(_)))
     }
 
     /// What a client over both transports has measured.
@@ -156,9 +163,15 @@ impl Probe {
     }
 }
 
+/// The time of a transport that answers: what was measured before it went silent says nothing.
+fn measured(path: Path) -> Option<Duration> {
+    path.score.filter(|_| path.failures == 0)
+}
+
 /// The time of the transport that messages take, or that `--via` names.
 fn auto_round_trip(link: &AutoLink, timeout: Duration) -> Result<Duration, VstpError> {
     let began = clock::now();
+    let first = FIRST.min(timeout / 2);
     loop {
         match link.client.try_recv() {
             Ok(Some(_)) | Err(VstpError::Timeout(_)) => {}
@@ -175,8 +188,8 @@ fn auto_round_trip(link: &AutoLink, timeout: Duration) -> Result<Duration, VstpE
         let is_measured = link.via != Via::Auto
             || transports.udp_status != UdpStatus::Open
             || transports.udp.score.is_some();
-        match path.score {
-            Some(time) if is_measured || waited > FIRST => return Ok(time),
+        match measured(path) {
+            Some(time) if is_measured || waited > first => return Ok(time),
             _ => {}
         }
         if waited >= timeout {
@@ -212,7 +225,7 @@ fn udp_round_trip(socket: &UdpSocket, number: u64) -> Result<Duration, VstpError
         if is_ours {
             return Ok(took);
         }
-        if took > UDP_WAIT {
+        if took > LOST_WAIT {
             return Err(VstpError::Timeout(TimeoutKind::Recv));
         }
     }
@@ -310,7 +323,12 @@ fn ask(
     for number in 1..=args.count.unwrap_or(u64::MAX) {
         statistics.sent += 1;
         let began = clock::now();
-        match probe.round_trip(number, args.connect.timeout) {
+        let timeout = if probe.can_lose() {
+            args.connect.timeout.min(LOST_WAIT)
+        } else {
+            args.connect.timeout
+        };
+        match probe.round_trip(number, timeout) {
             Ok(time) => {
                 let time = millis(time);
                 if statistics.times.len() == KEPT {
@@ -322,8 +340,8 @@ fn ask(
                     let mut object = json!({"event": "answer", "seq": number, "ms": time});
                     if let Some(all) = transports {
                         object["transport"] = all.current.to_string().into();
-                        object["tcp_ms"] = all.tcp.score.map(millis).into();
-                        object["udp_ms"] = all.udp.score.map(millis).into();
+                        object["tcp_ms"] = measured(all.tcp).map(millis).into();
+                        object["udp_ms"] = measured(all.udp).map(millis).into();
                         object["udp_sealed"] = all.is_udp_sealed.into();
                     }
                     output::json(object)?;
@@ -332,7 +350,7 @@ fn ask(
                     output::line(format!("seq={number} time={time:.3} ms{both}"))?;
                 }
             }
-            Err(VstpError::Timeout(TimeoutKind::Recv)) if matches!(probe, Probe::Udp(_)) => {
+            Err(VstpError::Timeout(TimeoutKind::Recv)) if probe.can_lose() => {
                 if args.json {
                     output::json(json!({"event": "lost", "seq": number}))?;
                 } else {
@@ -357,9 +375,9 @@ fn ask(
 
 /// `, takes TCP (TCP 0.081 ms, UDP 0.062 ms, sealed)`.
 fn both(all: &Transports) -> String {
-    let shown = |name, path: Path| match path.score {
-        Some(time) if path.is_working => format!("{name} {:.3} ms", millis(time)),
-        _ => format!("{name} does not answer"),
+    let shown = |name, path| match measured(path) {
+        Some(time) => format!("{name} {:.3} ms", millis(time)),
+        None => format!("{name} does not answer"),
     };
     let (tcp, udp) = (shown("TCP", all.tcp), shown("UDP", all.udp));
     let sealed = if all.is_udp_sealed { ", sealed" } else { "" };

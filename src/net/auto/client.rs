@@ -17,6 +17,7 @@ use crate::net::tls::{PeerInfo, TlsClientConfig};
 use crate::net::udp::{UdpStats, VstpUdpClient};
 use crate::net::{clock, random};
 use crate::proto::auto::{AutoSwitch, Transport, Via};
+use crate::proto::keys::Features;
 use crate::wire::Frame;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -314,6 +315,7 @@ impl VstpAutoClient {
         let path = |transport| Path {
             is_working: state.switch.is_working(transport),
             score: state.switch.score(transport),
+            failures: state.switch.failures(transport),
         };
         Transports {
             current: state.switch.choose(0),
@@ -337,6 +339,13 @@ impl VstpAutoClient {
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
         self.inner.tcp.peer_addr
+    }
+
+    /// The features that both sides have, by what they said over TCP.
+    #[must_use]
+    pub fn features(&self) -> Features {
+        let established = self.inner.tcp.established();
+        established.map_or_else(Features::default, |e| e.features)
     }
 
     /// What TLS found out about the server; `None` in plaintext.

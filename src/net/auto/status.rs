@@ -32,6 +32,9 @@ pub struct Path {
     pub is_working: bool,
     /// The smoothed round-trip time that decides; failures count as long ones.
     pub score: Option<Duration>,
+    /// Failures since the last answer: PINGs without one, and messages that were given up. With any, `score` is no
+    /// measurement of now.
+    pub failures: u32,
 }
 
 /// Whether there is UDP.

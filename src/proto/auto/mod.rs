@@ -210,6 +210,12 @@ impl AutoSwitch {
         (path.samples > 0).then(|| Duration::from_nanos(path.score))
     }
 
+    /// Failures since its last answer.
+    #[must_use]
+    pub const fn failures(&self, transport: Transport) -> u32 {
+        self.path(transport).failures
+    }
+
     /// Switches so far.
     #[must_use]
     pub const fn switches(&self) -> u64 {

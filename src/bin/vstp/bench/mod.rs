@@ -9,6 +9,7 @@ mod responder;
 pub(crate) use responder::handler;
 
 use crate::connect::{ConnectArgs, ViaArg};
+use crate::events;
 use crate::exit::{self, Failure};
 use crate::link::Link;
 use crate::output::{self, Talk};
@@ -98,7 +99,7 @@ pub(crate) fn run(mut args: BenchArgs, talk: Talk) -> Result<(), Failure> {
     let drawing = Drawing::new(svg, &mut args.connect)?;
     match run_all(&args, talk) {
         Err(failure) if failure.code != exit::INTERRUPTED => Err(failure),
-        result => drawing.finish(&args.connect, talk).and(result),
+        result => drawing.finish(talk).and(result),
     }
 }
 
@@ -117,6 +118,7 @@ impl Drawing {
             let hidden = format!(".{name}.{}.events", std::process::id());
             svg.with_file_name(hidden)
         });
+        plot::check(&svg, &log)?;
         connect.event_log = Some(log.clone());
         // Opened before anything is measured; beside the picture it also shows that there is room for that.
         let opened = connect.event_log();
@@ -128,12 +130,13 @@ impl Drawing {
         Ok(Self { svg, log, is_ours })
     }
 
-    fn finish(&self, connect: &ConnectArgs, talk: Talk) -> Result<(), Failure> {
-        if let Some(log) = connect.event_log()? {
-            log.flush();
+    fn finish(&self, talk: Talk) -> Result<(), Failure> {
+        if events::flush() > 0 {
+            let text = "the event log could not be written, so there is nothing to draw";
+            return Err(Failure::new(exit::LOCAL, text));
         }
         let picture = plot::picture(&self.log, talk)?;
-        fs::write(&self.svg, picture).map_err(|error| Failure::file(&self.svg, &error))
+        plot::write(&self.svg, &picture)
     }
 }
 

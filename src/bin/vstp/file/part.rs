@@ -5,6 +5,7 @@
 //! writing to the same one.
 
 use super::protocol::{PIECE_LEN, Sha256, WINDOW, sha256_text};
+use crate::lock;
 use ring_digest::digest::{Context, SHA256};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -110,7 +111,10 @@ impl Part {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let file = options.open(&path)?;
-        lock(&file)?;
+        if !lock::take(&file)? {
+            let text = "another transfer of this file is going on";
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+        }
         let mut there = file.metadata()?.len();
         if there > len {
             file.set_len(0)?;
@@ -224,23 +228,6 @@ impl Part {
         sync_folder(&self.target);
         Ok(())
     }
-}
-
-#[cfg(unix)]
-fn lock(file: &File) -> io::Result<()> {
-    use rustix::fs::{FlockOperation, flock};
-    flock(file, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
-        rustix::io::Errno::WOULDBLOCK => io::Error::new(
-            io::ErrorKind::ResourceBusy,
-            "another transfer of this file is going on",
-        ),
-        other => other.into(),
-    })
-}
-
-#[cfg(not(unix))]
-fn lock(_: &File) -> io::Result<()> {
-    Ok(())
 }
 
 /// The name survives a power failure, where the system can promise that.

@@ -37,8 +37,8 @@ Understood are bytes, hexadecimal (also as xxd, hexdump -C and docs/spec.md prin
 datagrams and plaintext streams that begin like VSTP are shown; what TLS encrypts cannot be, and of sealed datagrams \
 only the outside.
 
-A payload that was made smaller by gzip is inflated, and fragments are put together when all of them are in the input: \
-the frame appears behind the last of them, in JSON under `reassembled`.
+A payload that was made smaller by gzip is inflated, if it then has at most 8 MiB and is no larger than --max-frame-size. \
+Fragments are put together when all of them are in the input: the frame appears behind the last of them, in JSON under `reassembled`.
 
 When exactly one byte of a frame with a checksum was changed, the checksum tells which, and what it was. After an error \
 nothing more of that stream is read. The exit code is 7 for a wrong checksum, 6 for anything else that is wrong.";
@@ -88,7 +88,7 @@ pub(crate) fn run(args: InspectArgs, talk: Talk) -> Result<(), Failure> {
         json: args.json,
         color: talk.color.on_stdout(),
         count: 0,
-        sets: Sets::default(),
+        sets: Sets::new(args.json),
     };
     for flow in &flows {
         if !flow.title.is_empty() && !args.json {
@@ -206,7 +206,7 @@ impl<'a> Looking<'a> {
             let inner = dissect(whole, Trailer::Always, &self.limits);
             let deeper = match &inner.result {
                 // It cannot be one of fragments again.
-                Ok((frame, _)) => Sets::default().look("", frame, self.limits.max_frame_len),
+                Ok((frame, _)) => Sets::new(self.json).look("", frame, self.limits.max_frame_len),
                 Err(_) => Inside::default(),
             };
             wrong = wrong_inside(&inner, whole.len());

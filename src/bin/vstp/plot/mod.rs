@@ -26,7 +26,7 @@ connection (over UDP the smoothed one, over TCP that of PINGs), and over UDP its
 (pale), and losses (red). Over TCP the window is the system's, and not in the log. Of many connections the busiest are \
 drawn one by one.
 
-The log is what --event-log writes, of any command or of the library (`EventLog`). A line that is none ends the \
+A picture that is there is replaced when the new one is complete. The log is what --event-log writes, of any command or of the library (`EventLog`). A line that is none ends the \
 command with 6 and is named; a last line that was cut off is left out.";
 
 /// Draw an event log: throughput, round-trip times, congestion windows
@@ -42,11 +42,43 @@ pub(crate) struct PlotArgs {
 }
 
 pub(crate) fn run(args: &PlotArgs, talk: Talk) -> Result<(), Failure> {
+    if let Some(path) = &args.output {
+        check(path, &args.log)?;
+    }
     let svg = picture(&args.log, talk)?;
     match &args.output {
-        Some(path) => fs::write(path, svg).map_err(|error| Failure::file(path, &error)),
+        Some(path) => write(path, &svg),
         None => output::data(svg.as_bytes()),
     }
+}
+
+/// Refuses a picture in the place of the log that it is drawn from.
+pub(crate) fn check(picture: &Path, log: &Path) -> Result<(), Failure> {
+    let real = |path| fs::canonicalize(path).ok();
+    if picture == log || real(picture).is_some_and(|path| real(log) == Some(path)) {
+        let text = format!("{}: the log and its picture need two files", log.display());
+        return Err(Failure::usage(text));
+    }
+    Ok(())
+}
+
+/// Writes beside the picture and renames, so that there is the old one, the new one, or none.
+pub(crate) fn write(picture: &Path, svg: &str) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::file(picture, &error);
+    // A link stays, and what it leads to is replaced.
+    let target = fs::canonicalize(picture).unwrap_or_else(|_| picture.to_owned());
+    if fs::metadata(&target).is_ok_and(|there| !there.is_file()) {
+        // A pipe or a device, which is written to, or a folder, which cannot be.
+        return fs::write(&target, svg).map_err(failed);
+    }
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let beside = target.with_file_name(format!(".{name}.{}.part", std::process::id()));
+    let written = fs::write(&beside, svg).and_then(|()| fs::rename(&beside, &target));
+    written.map_err(|error| {
+        // It is of no use to anybody, and may not be there at all.
+        let _ = fs::remove_file(&beside);
+        failed(error)
+    })
 }
 
 /// The picture of the log at this path.

@@ -1,6 +1,7 @@
 //! [`Story`]: what an event log says, in the numbers that are drawn. Its form is in docs/design.md.
 
 use super::curve::{Bins, Curve};
+use crate::output;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::io::{self, BufRead, Read};
@@ -9,6 +10,8 @@ use std::io::{self, BufRead, Read};
 const MAX_LINE_LEN: u64 = 64 * 1024;
 /// Connections that are kept apart; those that come later only count for the throughput.
 const MAX_CONNECTIONS: usize = 256;
+/// A larger number is none of a log, whatever it counts; an axis can be drawn for it, and for sums of it.
+const MAX_NUMBER: f64 = 1e15;
 
 /// Why a log cannot be read.
 #[derive(Debug)]
@@ -155,7 +158,7 @@ impl Story {
                 let index = self.connections.len();
                 self.by_name.insert(name.to_owned(), index);
                 self.connections.push(Connection {
-                    name: name.to_owned(),
+                    name: output::shown(name.as_bytes()),
                     bytes: 0.0,
                     rtt: Curve::default(),
                     window: Curve::default(),
@@ -172,8 +175,8 @@ impl Story {
 fn number(data: &Map<String, Value>, key: &str) -> Result<f64, String> {
     let value = data.get(key).and_then(Value::as_f64);
     value
-        .filter(|value| *value >= 0.0)
-        .ok_or_else(|| format!("`{key}` is missing or no number"))
+        .filter(|value| (0.0..=MAX_NUMBER).contains(value))
+        .ok_or_else(|| format!("`{key}` is missing or no number from 0 to {MAX_NUMBER:e}"))
 }
 
 #[cfg(test)]

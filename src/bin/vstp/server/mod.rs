@@ -6,7 +6,7 @@ mod exec;
 pub(crate) use bind::{Binding, Handler, LimitArgs, Peer, Running};
 
 use crate::bench;
-use crate::connect;
+use crate::events;
 use crate::exit::Failure;
 use crate::file;
 use crate::output::{self, Talk};
@@ -101,7 +101,7 @@ pub(crate) struct ServerArgs {
     /// Send messages as gzip where that makes them smaller and the client has it too
     #[arg(long, env = "VSTP_COMPRESS", value_parser = FalseyValueParser::new())]
     compress: bool,
-    /// Write what happens on connections to this file, a JSON object a line (`vstp plot` draws it); replaces what is in it
+    /// Write what happens on connections to this file, a JSON object a line (`vstp plot` draws it); replaces what is in it, and has no limit of size
     #[arg(long, value_name = "FILE", env = "VSTP_EVENT_LOG")]
     event_log: Option<PathBuf>,
     /// Answer GET /metrics here, for Prometheus; in plaintext, so keep it on a loopback or private address
@@ -154,11 +154,7 @@ pub(crate) fn run(args: ServerArgs, talk: Talk) -> Result<(), Failure> {
         udp: args.udp,
         auto: args.auto,
         compress: args.compress,
-        event_log: args
-            .event_log
-            .as_deref()
-            .map(connect::event_log)
-            .transpose()?,
+        event_log: args.event_log.as_deref().map(events::log).transpose()?,
         limits: args.limits,
     };
     let events = signals::listen(true)?;
