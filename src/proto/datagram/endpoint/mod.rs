@@ -47,6 +47,7 @@ use connecting::{Connecting, CookieRate, Judged, Owner};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// See the module.
@@ -68,6 +69,8 @@ pub struct Endpoint {
     sealed: HashMap<SealId, Owner>,
     /// Where sealed datagrams are opened.
     opened: Vec<u8>,
+    /// Room for what an acknowledgement names, empty between calls.
+    acked: Vec<Range<u64>>,
     strangers: HashMap<SocketAddr, usize>,
     /// Strangers in the order in which they came, some of whom are gone.
     stranger_order: VecDeque<(usize, SocketAddr)>,
@@ -121,6 +124,7 @@ impl Endpoint {
             former: HashMap::new(),
             sealed: HashMap::new(),
             opened: Vec::new(),
+            acked: Vec::new(),
             strangers: HashMap::new(),
             stranger_order: VecDeque::new(),
             connecting: BTreeMap::new(),

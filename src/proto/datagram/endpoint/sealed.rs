@@ -349,10 +349,13 @@ impl Endpoint {
             self.first_msg_id..self.next_msg_id,
             self.first_frag_id..self.next_frag_id,
         ];
+        let list = std::mem::take(&mut self.acked);
         let peer = self.peer_mut(index).ok_or(DropReason::Unexpected)?;
-        let acked = peer.read_ack(input.frame, &input.fields, input.ids_left)?;
+        let acked = peer.read_ack(input.frame, &input.fields, input.ids_left, list)?;
         if !peer.was_never_sent(&acked, given) {
-            return peer.on_ack(now, acked);
+            let result = peer.on_ack(now, &acked);
+            self.acked = acked.into_list();
+            return result;
         }
         if input.sealed.is_some() {
             self.end_by_bad_ack(index);

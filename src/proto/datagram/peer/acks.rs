@@ -31,6 +31,15 @@ pub(crate) enum Acked {
 }
 
 impl Acked {
+    /// The list of what it names, empty.
+    pub(crate) fn into_list(self) -> Vec<Range<u64>> {
+        let (Self::Fragments { mut ranges, .. } | Self::Messages(mut ranges)) = self;
+        ranges.clear();
+        // A peer that names more at once shall not make it stay that large.
+        ranges.shrink_to(1024);
+        ranges
+    }
+
     /// Whether it names something that waits for its first sending.
     fn has_unsent(&self, sends: &Reliable) -> bool {
         match self {
@@ -43,7 +52,7 @@ impl Acked {
 }
 
 impl Peer {
-    /// Reads an ACK. `ids_left`: messages that its datagram may still name.
+    /// Reads an ACK. `ids_left`: messages that its datagram may still name. `ranges`: an empty list, to be filled.
     ///
     /// # Errors
     /// `Invalid`: it breaks a rule.
@@ -52,8 +61,8 @@ impl Peer {
         frame: FrameRef<'_>,
         fields: &Fields<'_>,
         ids_left: &Cell<u64>,
+        mut ranges: Vec<Range<u64>>,
     ) -> Result<Acked, DropReason> {
-        let mut ranges = Vec::new();
         if frame.flags.contains(Flags::FRAG) {
             let frag_id = fields.frag_id.ok_or(DropReason::Invalid)?;
             ack::decode(frame.payload, MAX_FRAGMENT_COUNT, &mut ranges)
@@ -101,17 +110,17 @@ impl Peer {
     ///
     /// # Errors
     /// `Unexpected`: nobody waits for any of that.
-    pub(crate) fn on_ack(&mut self, now: Instant, acked: Acked) -> Result<(), DropReason> {
+    pub(crate) fn on_ack(&mut self, now: Instant, acked: &Acked) -> Result<(), DropReason> {
         let sends = self.sends_mut().ok_or(DropReason::Unexpected)?;
         let known = match acked {
             Acked::Fragments {
                 frag_id,
                 ranges,
                 window,
-            } => sends.on_fragments_acked(now, frag_id, &ranges, window),
+            } => sends.on_fragments_acked(now, *frag_id, ranges, *window),
             Acked::Messages(ids) => {
                 let mut known = false;
-                for id in ids.into_iter().flatten() {
+                for id in ids.iter().cloned().flatten() {
                     known |= sends.on_message_acked(now, id);
                 }
                 known
