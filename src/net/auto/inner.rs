@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// How often who waits for UDP looks whether UDP has failed meanwhile.
 pub(super) const TICK: Duration = Duration::from_millis(50);
 
+/// How long an answer on UDP may take that the server gave before it said goodbye.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) config: AutoConfig,
@@ -109,6 +112,20 @@ impl Inner {
     }
 
     /// The session on TCP is over, and with it everything.
+    /// The server has said goodbye on TCP, and before that on UDP: what it answered there may lie in the
+    /// socket still. It is waited for while somebody waits for an answer.
+    pub(super) fn let_udp_finish(&self) {
+        let until = clock::after(FAREWELL);
+        let mut state = self.lock();
+        while state.udp_half().is_some()
+            && state.calls.values().any(Option::is_none)
+            && !state.is_over()
+            && !is_past(until)
+        {
+            state = wait(&self.settled, state, until);
+        }
+    }
+
     pub(super) fn end(&self, ended: Ended) {
         let mut state = self.lock();
         state.ended.get_or_insert(ended);

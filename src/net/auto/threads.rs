@@ -41,6 +41,9 @@ pub(super) fn read_tcp(inner: &Inner, mut connection: VstpTcpConnection) {
             Err(error) => break Ended::By(ClosedBy::Error, Some(error)),
         }
     };
+    if matches!(ended, Ended::Clean) {
+        inner.let_udp_finish();
+    }
     inner.end(ended);
 }
 
