@@ -278,7 +278,7 @@ pub struct FrameRef<'a> {
 }
 
 impl<'a> FrameRef<'a> {
-    /// At least the bytes that it takes on the wire, without a look at whether it can be encoded.
+    /// The most bytes that it takes on the wire, without a look at whether it can be encoded.
     #[inline]
     pub(crate) const fn max_encoded_len(&self) -> usize {
         FIXED_LEN + self.headers.section_len() + self.payload.len() + TRAILER_LEN

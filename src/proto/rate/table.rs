@@ -26,7 +26,7 @@ impl RateTable {
     }
 
     /// Charges a frame of so many bytes that has been taken; when the next may be, if that is later:
-    /// [`MAX_SHARED_DEBT`] at most.
+    /// at most [`MAX_SHARED_DEBT`] and the time of one token.
     pub fn charge(
         &mut self,
         now: Instant,
